@@ -1,0 +1,11 @@
+"""What a user is told when something they asked for cannot be done."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake a user can mend: the message says what was expected, what was found and what to do.
+
+    Verbs and recipes print it as one line on stderr and end with exit code 2. Our own invariants use
+    ``assert`` instead.
+    """

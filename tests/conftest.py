@@ -1,0 +1,37 @@
+"""What every test shares: offline, one thread, tiny models; real speech when it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Two processes with two threads each on two cores run 10 to 20 times slower than one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test its own feature cache, so that none reads what another wrote."""
+    monkeypatch.setenv("HF_ASR_CACHE", str(tmp_path_factory.mktemp("hf_asr_cache")))
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The checkout that is being tested."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real speech; the test is skipped where there is none."""
+    folder = Path(os.environ.get("HF_ASR_SHARED_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real speech is not at {folder}; set HF_ASR_SHARED_DATA to its folder")
+    return folder.resolve()
