@@ -1,0 +1,34 @@
+# Every target makes .venv when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+# Two test processes with two threads each on two cores run 10 to 20 times slower than with one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest
+
+.PHONY: venv demo test test-slow bench lint types
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(VENV_PYTHON) -m pip install --quiet --editable '.[demo,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(VENV_PYTHON) -m hf_asr demo
+
+test: $(STAMP)
+	$(PYTEST) -m "not slow" -n 2
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
+
+bench: $(STAMP)
+	$(VENV_PYTHON) benchmarks/trainer_parity.py
+
+lint: $(STAMP)
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+
+types: $(STAMP)
+	$(VENV_PYTHON) -m mypy hf_asr recipes

@@ -1,0 +1,161 @@
+"""What `hf-asr doctor` finds out about the machine: room, devices, threads, libraries, the way to the Hub."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+
+from hf_asr.data.checks import Check
+
+GIB = 2**30
+# whisper-tiny's training step peaks at 2.3 GB above the loaded model (batch 8), beside the libraries' 1 GB.
+MIN_MEMORY = 4 * GIB
+# One checkpoint of whisper-small in float32 with AdamW's states is 2.9 GB; three are kept at once.
+MIN_DISK = 10 * GIB
+
+
+def check_machine(folder: Path) -> Iterator[Check]:
+    """Yield every check that needs no configuration.
+
+    Args:
+        folder: Where runs will be written; its disk is looked at.
+    """
+    yield check_disk(folder)
+    yield check_memory()
+    yield check_device()
+    yield check_threads()
+    yield check_offline()
+    yield check_versions()
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that is there already."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir())
+
+
+def check_disk(folder: Path, needed: int = MIN_DISK, what: str = "runs") -> Check:
+    """Compare the free space of the disk under a folder with what is needed there."""
+    there = nearest_folder(folder)
+    free = shutil.disk_usage(there).free
+    writable = os.access(there, os.W_OK)
+    return Check(
+        f"disk for {what}",
+        ok=free >= needed and writable,
+        found=f"{free / GIB:.1f} GiB free" + ("" if writable else ", and the folder is read-only"),
+        expected=f"{needed / GIB:.2f} GiB in a folder that can be written",
+        do="Free space, or choose another disk (experiment.output_dir, features.cache_dir).",
+    )
+
+
+def check_memory() -> Check:
+    """Look at the memory that is free now."""
+    memory = psutil.virtual_memory()
+    return Check(
+        "memory",
+        ok=memory.available >= MIN_MEMORY,
+        found=f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available",
+        expected=f"{MIN_MEMORY / GIB:.0f} GiB or more",
+        do="Close other programs, or take a smaller model and batch.",
+    )
+
+
+def supported_dtypes() -> tuple[str, list[str]]:
+    """Return the device that training will use, and the dtypes it computes in natively."""
+    import torch
+
+    if torch.cuda.is_available():
+        bf16 = ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+        return torch.cuda.get_device_name(), ["float32", "float16", *bf16]
+    if torch.backends.mps.is_available():
+        return "Apple GPU", ["float32", "float16"]
+    return "CPU", ["float32", "bfloat16"]
+
+
+def check_device(wanted: str = "float32") -> Check:
+    """Compare the dtype a run asks for with what the device computes in."""
+    device, dtypes = supported_dtypes()
+    return Check(
+        "dtype",
+        ok=wanted in dtypes,
+        found=f"{device}: {', '.join(dtypes)}",
+        expected=f"a device that computes in {wanted}",
+        do="Set training.bf16 or training.fp16 to what the device has; T4 and P100 have float16, not bfloat16.",
+    )
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use; elsewhere than on Linux all of them."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def check_threads(num_workers: int = 0) -> Check:
+    """Compare threads times processes, and loader workers, with the cores.
+
+    Args:
+        num_workers: Loader workers of one process.
+    """
+    import torch
+
+    cores, threads, processes = usable_cores(), torch.get_num_threads(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    busy = processes * max(threads, num_workers)
+    return Check(
+        "threads",
+        ok=busy <= cores,
+        found=f"{processes} process(es) x {threads} thread(s), {num_workers} loader worker(s) each, {cores} core(s)",
+        expected="no more threads or workers than cores: twice as many were 10 to 20 times slower",
+        do=f"Set OMP_NUM_THREADS={max(1, cores // processes)}, or lower data.num_workers.",
+    )
+
+
+def is_offline() -> bool:
+    """Tell whether the Hub's client is told to stay offline."""
+    from huggingface_hub import is_offline_mode
+
+    return bool(is_offline_mode())
+
+
+def check_offline() -> Check:
+    """Say whether names on the Hub can be fetched; being offline is no fault in itself."""
+    state = "HF_HUB_OFFLINE is set: only what is in the local cache can be named" if is_offline() else "online"
+    return Check("Hub", ok=True, found=state)
+
+
+def check_model_reachable(name: str, revision: str | None) -> Check:
+    """See that the model is a folder, ``config:NAME``, in the local cache, or that the Hub may be asked for it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    local = name.startswith("config:") or Path(name).is_dir()
+    cached = not local and isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    state = "local" if local else "in the local cache" if cached else "to be fetched from the Hub"
+    return Check(
+        "model",
+        ok=local or cached or not is_offline(),
+        found=f"{name}: {state}" + (", which HF_HUB_OFFLINE forbids" if is_offline() else ""),
+        expected="a folder, config:NAME, or a name that the Hub or its local cache has",
+        do="Unset HF_HUB_OFFLINE, fetch it first with `hf download`, or give a folder.",
+    )
+
+
+def check_versions() -> Check:
+    """Compare the installed libraries with the ranges that the package asks for."""
+    wrong = []
+    for text in importlib.metadata.requires("hf_asr") or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            version = importlib.metadata.version(requirement.name)
+            if not requirement.specifier.contains(version, prereleases=True):
+                wrong.append(f"{requirement.name} {version} (not {requirement.specifier})")
+    return Check(
+        "libraries",
+        ok=not wrong,
+        found=", ".join(wrong) or "all in their ranges",
+        expected="the versions that hf_asr was tested with",
+        do="Install again: `make venv`, or `pip install -e .` in the project.",
+    )

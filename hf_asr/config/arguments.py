@@ -1,0 +1,264 @@
+"""One dataclass per section of a configuration; every field says what it is for, once, here.
+
+The help texts, choices and bounds in the fields' metadata are what :mod:`hf_asr.config.checks` holds a YAML to and
+what docs/configuration.md is made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Bounds(NamedTuple):
+    """The range of a number.
+
+    Attributes:
+        low: Smallest value; None for no limit.
+        high: Largest value; None for no limit.
+        above: ``low`` itself is outside.
+        below: ``high`` itself is outside.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        assert isinstance(value, int | float)
+        too_low = self.low is not None and (value <= self.low if self.above else value < self.low)
+        too_high = self.high is not None and (value >= self.high if self.below else value > self.high)
+        return not (too_low or too_high)
+
+    def __str__(self) -> str:
+        low = None if self.low is None else f"{'more than' if self.above else 'at least'} {self.low:g}"
+        high = None if self.high is None else f"{'less than' if self.below else 'at most'} {self.high:g}"
+        return " and ".join(part for part in (low, high) if part)
+
+
+POSITIVE = Bounds(0, above=True)
+AT_LEAST_0 = Bounds(0)
+AT_LEAST_1 = Bounds(1)
+SHARE = Bounds(0, 1, below=True)
+
+TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
+METRICS = ("wer", "cer", "mer", "wil")
+CORPORA = ("common_voice", "gigaspeech", "manifest", "audiofolder", "hub", "synthetic")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# "kernels-community/..." names are left out: they load code from the Hub, and nothing here executes remote code.
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split")
+# What a source of data.sources may say for itself; the other keys of the section hold for the whole mixture.
+SOURCE_KEYS = ("corpus", "path", "transcripts", "name", "subset", "language", "task", "splits", "columns")
+
+
+def option(default: Any, help: str, **rules: Any) -> Any:
+    """Declare a field.
+
+    Args:
+        default: Its value, or a function that makes it (``list``, ``dict``).
+        help: One sentence for docs/configuration.md.
+        rules: ``choices``, ``bounds``, or ``check``, the name of a check in :mod:`hf_asr.config.checks`.
+    """
+    metadata = {"help": help, **rules}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def required(help: str, **rules: Any) -> Any:
+    """Declare a field that a configuration must give."""
+    return field(default=MISSING, metadata={"help": help, **rules})
+
+
+@dataclass
+class ExperimentArguments:
+    """The run: its name, its folder, its seed."""
+
+    name: str = required("Name of the run, and of its folder below `output_dir`.", check="folder_name")
+    output_dir: str = option("runs", "Folder that holds the run folders.")
+    seed: int = option(42, "Seed of weights, order of examples and adapters.", bounds=Bounds(0, 2**32 - 1))
+    description: str = option("", "One sentence for the model card.")
+    tags: list[str] = option(list, "Tags for the model card and the trackers.")
+
+
+@dataclass
+class ModelArguments:
+    """The model that is fine-tuned."""
+
+    name_or_path: str = required(
+        "Hub id, local folder, or `config:NAME` (such as `config:whisper-tiny`): that architecture with random "
+        "weights, a function of `experiment.seed` and NAME."
+    )
+    family: str | None = option(None, "Model family; by default told by the checkpoint's config.")
+    revision: str | None = option(None, "Branch, tag or commit on the Hub.")
+    tokenizer_name_or_path: str | None = option(
+        None, "Where the tokenizer comes from when not from the model; `config:NAME` needs one."
+    )
+    language_token: str | None = option(
+        None,
+        "Language whose token stands in when the checkpoint has none for `data.language` (then `en` by default).",
+    )
+    dtype: str = option(
+        "auto",
+        "Type of the loaded weights; `auto` is float32 for whatever is trained and the stored type for frozen parts.",
+        choices=DTYPES,
+    )
+    attn_implementation: str = option("sdpa", "How attention is computed.", choices=ATTENTION)
+    window: str = option("full", "How much of the encoder's window a clip keeps; `full` is all of it.", choices=("full",))
+    dropout: float = option(0.0, "Dropout of the layers' outputs.", bounds=SHARE)
+    attention_dropout: float = option(0.0, "Dropout of the attention weights.", bounds=SHARE)
+    activation_dropout: float = option(0.0, "Dropout inside the feed-forward layers.", bounds=SHARE)
+    layerdrop: float = option(0.0, "Probability of leaving out a whole layer, in encoder and decoder.", bounds=SHARE)
+
+
+@dataclass
+class DataArguments:
+    """The corpus, its splits, and what happens to a clip before the features."""
+
+    corpus: str = option(
+        "", "What kind of corpus is read; required unless `sources` is given.", choices=CORPORA, check="corpus"
+    )
+    path: str | None = option(
+        None, "Release folder or archive (common_voice), folder (gigaspeech, audiofolder), file or folder (manifest)."
+    )
+    transcripts: str | None = option(
+        None, "Folder or file with the transcripts when they are not beside the audio (TSVs of a `.tar.gz` release)."
+    )
+    name: str | None = option(None, "Name of a data set: a Hub id (ORG/NAME), or its folder, for `hub`.")
+    subset: str | None = option(None, "Subset or configuration of it: XS to XL for gigaspeech, a config name for `hub`.")
+    language: str | None = option(
+        None, "BCP-47 tag of the speech, such as `ru`, `zh-CN`, `yue`; quote `\"no\"` (Norwegian).", check="language"
+    )
+    task: str = option("transcribe", "What the decoder writes.", choices=("transcribe", "translate"))
+    splits: dict[str, Any] = option(dict, "What train, validation and test are; see below.", check="splits")
+    columns: dict[str, str] = option(
+        dict, f"The corpus's own names of the columns {', '.join(COLUMNS)}.", check="columns"
+    )
+    sources: list[dict[str, Any]] | None = option(
+        None, "Corpora to mix, each with a `weight`, in place of `corpus` and `path`; see below.", check="sources"
+    )
+    text_pipeline: str = option("none", "Text pipeline of the labels.", choices=TEXT_PIPELINES)
+    filter_votes: bool = option(True, "Keep only clips with more up_votes than down_votes (Common Voice).")
+    min_seconds: float = option(0.3, "Shorter clips are left out, counted and named.", bounds=AT_LEAST_0)
+    max_seconds: float = option(30.0, "Longer clips are left out, counted and named.", bounds=POSITIVE)
+    limit: dict[str, int] = option(dict, "Most clips of train, validation and test that are used.", check="limit")
+    streaming: bool = option(False, "Read the training split as a stream; needs `training.max_steps`.")
+    shuffle_buffer: int = option(1000, "Clips among which a stream is shuffled.", bounds=AT_LEAST_1)
+    on_bad_clip: str = option("skip", "A broken clip is skipped and named, or ends the run.", choices=("skip", "raise"))
+    level: str = option("none", "Levelling of the waveform.", choices=("none", "peak", "rms"))
+    trim_silence: bool = option(False, "Cut silence off both ends.")
+    num_workers: int | str = option(
+        "auto",
+        "Processes that load batches; `auto` is 0 on a CPU.",
+        choices=("auto",),
+        bounds=AT_LEAST_0,
+    )
+    prefetch_factor: int = option(4, "Batches each of those keeps ready.", bounds=AT_LEAST_1)
+
+
+@dataclass
+class FeatureArguments:
+    """Log-mel features: cached on disk or computed on the fly."""
+
+    cache: bool = option(True, "Compute features once and keep them; `false` computes them for every epoch.")
+    cache_dir: str | None = option(
+        None, "Folder of the cache; by default `$HF_ASR_CACHE`, else `~/.cache/hf_asr/features`."
+    )
+    store_dtype: str = option("float16", "Type of the stored features.", choices=("float16", "float32"))
+    num_proc: int | str = option(
+        "auto", "Processes that compute features; `auto` is one per core.", choices=("auto",), bounds=AT_LEAST_1
+    )
+
+
+@dataclass
+class FreezeArguments:
+    """What is not trained, and learning rates of single groups."""
+
+    groups: list[str] = option(
+        list, "Groups of the family (such as `encoder`, `embeddings`), or globs over parameter names, that stay frozen."
+    )
+    last_n_encoder_layers: int | None = option(
+        None, "Of the encoder, train only this many last layers.", bounds=AT_LEAST_0
+    )
+    learning_rates: dict[str, float] = option(
+        dict, "Learning rate by group, in place of `training.learning_rate`.", check="learning_rates"
+    )
+
+
+@dataclass
+class PeftArguments:
+    """Adapters in place of full fine-tuning."""
+
+    method: str = option("none", "Kind of adapter.", choices=("none", "lora"))
+    r: int = option(32, "Rank of the adapter matrices.", bounds=AT_LEAST_1)
+    alpha: float = option(64, "Scale of the update, divided by `r`.", bounds=POSITIVE)
+    dropout: float = option(0.05, "Dropout before the adapter.", bounds=SHARE)
+    target_modules: list[str] | None = option(None, "Names of the adapted modules; by default the family's.")
+    merge: bool = option(True, "Add the adapters into the weights of `best_checkpoint`.")
+
+
+@dataclass
+class EvaluationArguments:
+    """How hypotheses are made and scored: in validation, for the baseline and for the test."""
+
+    normalizer: str = option("basic", "Text pipeline of the scoring side.", choices=TEXT_PIPELINES)
+    metrics: list[str] = option(lambda: list(METRICS), "Rates that are reported.", check="metrics")
+    batch_size: int = option(8, "Clips decoded together, on each device.", bounds=AT_LEAST_1)
+    window: str = option("full", "As `model.window`, for decoding.", choices=("full",))
+    dtype: str = option(
+        "auto", "Type in which it decodes; `auto` is float32 on a CPU, bfloat16 where the device has it.", choices=DTYPES
+    )
+    baseline: bool = option(True, "Score the untouched model on the test clips first.")
+    generation: dict[str, Any] = option(dict, "Names of GenerationConfig; see below.", check="generation")
+
+
+@dataclass
+class HubArguments:
+    """What is pushed to the Hub, and under which name."""
+
+    repo: str | None = option(None, "ORG/NAME of the model repository.", check="repo")
+    private: bool = option(False, "Make the repository private.")
+    push: bool = option(False, "Push `best_checkpoint` and its card at the end.")
+    license: str | None = option(None, "Licence identifier for the card, such as `apache-2.0`.")
+    card: dict[str, Any] = option(dict, "Further metadata of the model card, in the Hub's own names.")
+
+
+@dataclass
+class Arguments:
+    """A whole configuration.
+
+    Attributes:
+        training: Only what the user gave: names of ``Seq2SeqTrainingArguments`` and our own ``scheduler``,
+            ``early_stopping_patience``, ``log_sample_ids``; ``resume_from_checkpoint`` may be true or a path.
+    """
+
+    experiment: ExperimentArguments
+    model: ModelArguments
+    data: DataArguments = field(default_factory=DataArguments)
+    features: FeatureArguments = field(default_factory=FeatureArguments)
+    freeze: FreezeArguments = field(default_factory=FreezeArguments)
+    peft: PeftArguments = field(default_factory=PeftArguments)
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationArguments = field(default_factory=EvaluationArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run: experiment.output_dir / experiment.name."""
+        return Path(self.experiment.output_dir) / self.experiment.name
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "experiment": ExperimentArguments,
+    "model": ModelArguments,
+    "data": DataArguments,
+    "features": FeatureArguments,
+    "freeze": FreezeArguments,
+    "peft": PeftArguments,
+    "evaluation": EvaluationArguments,
+    "hub": HubArguments,
+}

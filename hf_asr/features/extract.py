@@ -1,0 +1,196 @@
+"""From one corpus row to a model's inputs and labels: pure, the same for cached, streamed and on-the-fly rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, prepare
+from hf_asr.text import apply_pipeline
+from hf_asr.utterance import AudioRef
+
+# Part of every cache's fingerprint: raise it whenever the same row would give other features or labels.
+EXTRACTOR_VERSION = 1
+
+# Frames that are pure padding have one value: log10 of the spectrogram's floor 1e-10, raised to 8 below the clip's
+# maximum, then (x + 4) / 4. See WhisperFeatureExtractor.
+QUIETEST = -1.5
+RANGE = 2.0
+
+# A clip may pass a limit by this much: resampling and rounded headers are off by a few samples.
+TOLERANCE_SECONDS = 0.001
+
+
+class LogMelExtractor(Protocol):
+    """What is used of WhisperFeatureExtractor."""
+
+    feature_size: int
+    hop_length: int
+    n_fft: int
+    n_samples: int
+    nb_max_frames: int
+    sampling_rate: int
+
+    def __call__(self, raw_speech: np.ndarray, **options: Any) -> Mapping[str, Any]: ...
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
+
+
+def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
+    """Compute the log-mel spectrogram of a clip, without the silence that a window is filled up with.
+
+    The extractor itself is run on the clip and one STFT window of zeros: 1.3 ms instead of 12.4 ms for 5 s. The
+    frames left out hold one constant, :func:`padding_value`; with it the result equals the extractor's full window
+    (largest difference seen 1.2e-7).
+
+    Args:
+        samples: (T,) float32 at the extractor's rate, T at most its window (a longer one is cut).
+        extractor: The model's own.
+
+    Returns:
+        (M, F) float32, M counting every frame whose STFT window touches a sample.
+    """
+    assert len(samples) > 0, "a clip without samples has no spectrogram"
+    touched = min((len(samples) + extractor.n_fft // 2 - 1) // extractor.hop_length + 1, extractor.nb_max_frames)
+    length = min(touched * extractor.hop_length + extractor.n_fft, extractor.n_samples)
+    outputs = extractor(
+        samples,
+        sampling_rate=extractor.sampling_rate,
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="np",
+    )
+    return np.ascontiguousarray(outputs["input_features"][0][:, :touched].T)
+
+
+def padding_value(features: np.ndarray) -> float:
+    """Return the value of silent frames after a clip with these (M, F) log-mel features."""
+    if features.size == 0:
+        return QUIETEST
+    return max(QUIETEST, float(features.max()) - RANGE)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipEncoder:
+    """Turns a row of a corpus into features and labels; picklable, and the same row gives the same output.
+
+    Attributes:
+        extractor: Log-mel extractor of the checkpoint.
+        tokenizer: Its tokenizer.
+        label_prefix: Token ids before the text, without the start token (language, task ...).
+        end_token: Token id after the text.
+        max_label_tokens: Positions of the decoder; the start token and the labels must fit.
+        identity: What tells this extractor and tokenizer from others (content hashes), for the cache.
+        text_pipeline: Pipeline of :mod:`hf_asr.text` that the label text passes.
+        level: Loudness treatment, see :func:`hf_asr.data.audio.normalize_level`.
+        trim_silence: Whether silence at both ends is cut.
+        min_seconds: Shorter clips are refused.
+        max_seconds: Longer clips are refused, as are those beyond the extractor's window.
+        store_dtype: ``float16`` or ``float32``; rounding happens here, so that every way gives the same features.
+    """
+
+    extractor: LogMelExtractor
+    tokenizer: Tokenizer
+    label_prefix: tuple[int, ...]
+    end_token: int
+    max_label_tokens: int
+    identity: Mapping[str, str] = field(default_factory=dict)
+    text_pipeline: str = "none"
+    level: str = "none"
+    trim_silence: bool = False
+    min_seconds: float = 0.3
+    max_seconds: float = 30.0
+    store_dtype: str = "float16"
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Encode one row (``Utterance.as_row``).
+
+        Returns:
+            ``id``, ``text`` (as the corpus has it), ``speaker``, ``duration`` (seconds after preparation),
+            ``input_features`` (M, F) in ``store_dtype``, ``labels`` (list of L ids) and ``error``: empty, or
+            "reason: detail" with (0, F) features and no labels.
+        """
+        try:
+            samples = prepare(AudioRef(**row["audio"]), self.level, self.trim_silence)
+        except BrokenAudio as error:
+            return self._failed(row, 0.0, f"broken_audio: {error}")
+        seconds = len(samples) / SAMPLE_RATE
+        labels = self.labels(row["text"])
+        problem = self._length_problem(seconds) or self._label_problem(labels)
+        if problem:
+            return self._failed(row, seconds, problem)
+        features = log_mel(samples, self.extractor).astype(self.store_dtype)
+        return _encoded(row, seconds, features, labels, "")
+
+    def labels(self, text: str) -> list[int]:
+        """Return the label ids of a transcript: prefix, text, one end token; no start token.
+
+        Special tokens written out in a transcript are spelt as plain text, so they can neither start nor end it.
+        """
+        spoken = apply_pipeline(self.text_pipeline, text)
+        ids = self.tokenizer(spoken, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*self.label_prefix, *ids, self.end_token]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything that decides what a row becomes, JSON-able."""
+        return {
+            "extractor_version": EXTRACTOR_VERSION,
+            "identity": dict(self.identity),
+            "label_prefix": list(self.label_prefix),
+            "end_token": self.end_token,
+            "max_label_tokens": self.max_label_tokens,
+            "text_pipeline": self.text_pipeline,
+            "level": self.level,
+            "trim_silence": self.trim_silence,
+            "min_seconds": self.min_seconds,
+            "max_seconds": self.max_seconds,
+            "store_dtype": self.store_dtype,
+        }
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes that the features of one second of audio take."""
+        frames = self.extractor.sampling_rate / self.extractor.hop_length
+        return frames * self.extractor.feature_size * np.dtype(self.store_dtype).itemsize
+
+    def _length_problem(self, seconds: float) -> str:
+        window = self.extractor.n_samples / self.extractor.sampling_rate
+        longest = min(self.max_seconds, window)
+        if seconds == 0 or seconds < self.min_seconds - TOLERANCE_SECONDS:
+            return f"too_short: {seconds:.2f} s, data.min_seconds is {self.min_seconds:g}"
+        if seconds > longest + TOLERANCE_SECONDS:
+            limit = "data.max_seconds" if self.max_seconds <= window else "the model's window"
+            return f"too_long: {seconds:.2f} s, {limit} is {longest:g}"
+        return ""
+
+    def _label_problem(self, labels: Sequence[int]) -> str:
+        needed = len(labels) + 1
+        if needed > self.max_label_tokens:
+            return f"label_too_long: {needed} tokens, the decoder has {self.max_label_tokens} positions"
+        return ""
+
+    def _failed(self, row: Mapping[str, Any], seconds: float, error: str) -> dict[str, Any]:
+        nothing = np.zeros((0, self.extractor.feature_size), dtype=self.store_dtype)
+        return _encoded(row, seconds, nothing, [], error)
+
+
+def _encoded(
+    row: Mapping[str, Any], seconds: float, features: np.ndarray, labels: list[int], error: str
+) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "text": row["text"],
+        "speaker": row["speaker"],
+        "duration": seconds,
+        "input_features": features,
+        "labels": labels,
+        "error": error,
+    }

@@ -1,0 +1,264 @@
+"""The model card of a run: README.md with the metadata that the Hub reads, from plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_asr.config.arguments import Arguments, DataArguments
+from hf_asr.hub.privacy import cut_paths, public_value
+
+# The snippet names this folder while the card lies in the run folder, and the repository once it is pushed.
+LOCAL_MODEL = "best_checkpoint"
+METRICS = ("wer", "cer", "mer", "wil")
+COUNTS = ("substitutions", "deletions", "insertions", "hits")
+# Keys of hub.card that are text of the card; every other key goes into its metadata.
+TEXT_KEYS = ("title", "description", "limits")
+# How the run was steered, not what it learnt from.
+_NOT_SETTINGS = frozenset({"resume_from_checkpoint", "log_sample_ids", "report_to", "disable_tqdm"})
+
+
+def write_model_card(
+    run_dir: Path,
+    arguments: Arguments,
+    *,
+    baseline: Mapping[str, Any] | None,
+    results: Mapping[str, Any],
+    data_summary: Mapping[str, Mapping[str, Any]],
+    trainable: str,
+    notes: list[str],
+) -> Path:
+    """Write ``README.md`` into a run folder; it holds no local path, host or user name.
+
+    Args:
+        run_dir: The run folder.
+        arguments: The whole configuration.
+        baseline: What ``test_results.json`` holds for the untouched model; None when it was not scored.
+        results: What ``test_results.json`` holds for the fine-tuned model.
+        data_summary: Split to ``utterances`` (a number, or None for a stream), ``seconds`` (or None) and ``drops``
+            (reason to number).
+        trainable: One line: which parameters were trained, and how many.
+        notes: Sentences for the section on limits, such as a language that the checkpoint has no token for.
+
+    Returns:
+        The card's path.
+    """
+    path = run_dir / "README.md"
+    card = render_model_card(
+        arguments, baseline=baseline, results=results, data_summary=data_summary, trainable=trainable, notes=notes
+    )
+    path.write_text(card, encoding="utf-8")
+    return path
+
+
+def render_model_card(
+    arguments: Arguments,
+    *,
+    baseline: Mapping[str, Any] | None,
+    results: Mapping[str, Any],
+    data_summary: Mapping[str, Mapping[str, Any]],
+    trainable: str,
+    notes: list[str],
+) -> str:
+    """Return the card's text; see :func:`write_model_card` for the arguments.
+
+    Raises:
+        ValueError: The metadata are not what the Hub's own reader takes.
+    """
+    texts = arguments.hub.card
+    values = {
+        "card_data": card_metadata(arguments, results).to_yaml(),
+        "title": texts.get("title", arguments.experiment.name),
+        "description": cut_paths(texts.get("description") or arguments.experiment.description)
+        or default_description(arguments),
+        "task": arguments.data.task,
+        "language": arguments.data.language or "not given",
+        "base_model": base_model_text(arguments.model.name_or_path),
+        "corpus": corpus_name(arguments.data),
+        "licence": arguments.hub.license or "not stated by the author; that of the base model and of the data hold",
+        "test": test_values(results),
+        "result_rows": list(result_rows(baseline, results)),
+        "change": change_sentence(baseline, results),
+        "decoding": decoding_sentence(results),
+        "model": arguments.hub.repo or LOCAL_MODEL,
+        "data_rows": [data_row(name, split) for name, split in data_summary.items()],
+        "text_pipeline": arguments.data.text_pipeline,
+        "min_seconds": arguments.data.min_seconds,
+        "max_seconds": arguments.data.max_seconds,
+        "trainable": cut_paths(trainable),
+        "settings": list(settings(arguments)),
+        "limits": list(limits(arguments, baseline, results, notes)),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hf_asr.hub", "."),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown, not HTML
+    )
+    card = ModelCard(environment.get_template("model_card.md.jinja").render(values).strip() + "\n")
+    return str(card)
+
+
+def corpus_name(data: DataArguments) -> str:
+    """Return the corpus as a reader knows it: its kind with language and subset, or the parts of a mixture."""
+    if data.sources:
+        return "mixture of " + ", ".join(str(source.get("corpus", data.corpus)) for source in data.sources)
+    parts = [data.corpus, cut_paths(data.name or ""), data.subset or "", data.language or ""]
+    return " ".join(part for part in parts if part)
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a model's name is an id on the Hub: neither ``config:NAME`` nor something on this disk."""
+    return not name.startswith("config:") and not Path(name).exists() and cut_paths(name) == name
+
+
+def base_model_text(name: str) -> str:
+    """Return what the card says about where the weights came from."""
+    if name.startswith("config:"):
+        return f"none: random weights in the shape of {name.removeprefix('config:')}"
+    if is_hub_id(name):
+        return f"[{name}](https://huggingface.co/{name})"
+    return f"a local checkpoint, {Path(name).name}"
+
+
+def default_description(arguments: Arguments) -> str:
+    """Return the first sentence of a card whose author gave none."""
+    start = base_model_text(arguments.model.name_or_path)
+    return f"A speech recognition model fine-tuned with hf_asr on {corpus_name(arguments.data)}, starting from {start}."
+
+
+def card_metadata(arguments: Arguments, results: Mapping[str, Any]) -> ModelCardData:
+    """Return the YAML block: language, licence, base model and the model-index with every rate as a fraction."""
+    name = arguments.model.name_or_path
+    language = arguments.data.language
+    known: dict[str, Any] = {
+        # The Hub takes ISO 639 codes in lower case, no regions: zh-CN is zh.
+        "language": language.replace("_", "-").split("-")[0].lower() if language else None,
+        "license": arguments.hub.license,
+        "library_name": "transformers",
+        "pipeline_tag": "automatic-speech-recognition",
+        "base_model": name if is_hub_id(name) else None,
+        "tags": ["automatic-speech-recognition", "hf-asr", *arguments.experiment.tags],
+        "metrics": [metric for metric in METRICS if metric in results],
+        "model_name": arguments.experiment.name,
+        "eval_results": list(eval_results(arguments, results)),
+    }
+    given = {key: value for key, value in arguments.hub.card.items() if key not in TEXT_KEYS}
+    return ModelCardData(**(known | public_value(given)))
+
+
+def eval_results(arguments: Arguments, results: Mapping[str, Any]) -> Iterator[EvalResult]:
+    """Yield one entry of the model-index for every rate there is."""
+    for metric in METRICS:
+        if metric in results:
+            yield EvalResult(
+                task_type="automatic-speech-recognition",
+                task_name="Speech recognition",
+                dataset_type=arguments.data.corpus or "mixture",
+                dataset_name=corpus_name(arguments.data),
+                dataset_config=arguments.data.language,
+                dataset_split="test",
+                metric_type=metric,
+                metric_name=f"{metric.upper()} (normaliser: {results['normalizer']})",
+                metric_value=results[metric],
+            )
+
+
+def test_values(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of the sentence above the results."""
+    return {
+        "clips": f"{results['num_utterances']:,}",
+        "hours": f"{results['seconds_of_audio'] / 3600:.2f}",
+        "words": f"{results['num_words']:,}",
+        "normalizer": results["normalizer"],
+    }
+
+
+def per_cent(rate: float) -> str:
+    """Return a fraction as a person reads it."""
+    return f"{100 * rate:.2f}"
+
+
+def result_rows(baseline: Mapping[str, Any] | None, results: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the table's rows: before, when it was scored, and after."""
+    for name, scored in (("before fine-tuning", baseline), ("after", results)):
+        if scored is not None:
+            low, high = scored["wer_interval"]
+            rates = [per_cent(scored[metric]) if metric in scored else "" for metric in METRICS]
+            rates[0] += f" [{per_cent(low)}, {per_cent(high)}]"
+            yield [name, *rates, *(f"{scored[count]:,}" for count in COUNTS)]
+
+
+def change_sentence(baseline: Mapping[str, Any] | None, results: Mapping[str, Any]) -> str:
+    """Return how WER changed, in points and relative to the untouched model; empty without one."""
+    if baseline is None:
+        return ""
+    points = 100 * (results["wer"] - baseline["wer"])
+    relative = f" ({points / baseline['wer']:+.1f} % relative)" if baseline["wer"] else ""
+    return f"WER changed by {points:+.2f} points{relative}, both scored on the same clips by the same code."
+
+
+def decoding_sentence(results: Mapping[str, Any]) -> str:
+    """Return under which conditions both rows were decoded."""
+    conditions = public_value(results["decoding"])
+    return ", ".join(f"{name} `{json.dumps(value, ensure_ascii=False)}`" for name, value in conditions.items())
+
+
+def data_row(name: str, split: Mapping[str, Any]) -> list[str]:
+    """Return one split's row: clips, hours and what was left out, by reason."""
+    clips, seconds = split["utterances"], split["seconds"]
+    drops = ", ".join(f"{reason.replace('_', ' ')}: {number:,}" for reason, number in sorted(split["drops"].items()))
+    return [
+        name,
+        "streamed" if clips is None else f"{clips:,}",
+        "not counted" if seconds is None else f"{seconds / 3600:.2f}",
+        drops or "none",
+    ]
+
+
+def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
+    """Yield what one has to set to repeat the training: what the user gave, beside seed, freezing and adapters."""
+    yield "seed", str(arguments.experiment.seed)
+    for name, value in sorted(arguments.training.items()):
+        if name not in _NOT_SETTINGS:
+            yield name, cut_paths(str(value))
+    if arguments.model.language_token:
+        yield "language token", f"`<|{arguments.model.language_token}|>`"
+    if arguments.freeze.groups:
+        yield "frozen", ", ".join(arguments.freeze.groups)
+    if arguments.peft.method != "none":
+        peft = arguments.peft
+        yield "adapters", f"{peft.method}, r {peft.r}, alpha {peft.alpha}, dropout {peft.dropout}, merged {peft.merge}"
+
+
+def limits(
+    arguments: Arguments, baseline: Mapping[str, Any] | None, results: Mapping[str, Any], notes: list[str]
+) -> Iterator[str]:
+    """Yield what the numbers above do not show, the author's own sentences last."""
+    yield "The rates hold for this test set; other microphones, accents, noise and topics were not measured."
+    if baseline is not None and results["wer_interval"][1] >= baseline["wer_interval"][0]:
+        yield "The intervals before and after overlap: this test set is too small to prove the change by them alone."
+    yield (
+        "It writes one token after the other and can write fluent text that nobody said, above all in silence, noise "
+        "and music; that was not measured."
+    )
+    if results["skipped"]:
+        skipped = ", ".join(f"{reason.replace('_', ' ')}: {number}" for reason, number in skipped_counts(results))
+        yield f"Test clips that could not be scored: {skipped}."
+    yield from (cut_paths(note) for note in [*notes, *limit_texts(arguments.hub.card)])
+
+
+def skipped_counts(results: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return reason and number of the skipped clips, whether the file holds numbers or the clips' names."""
+    return [(why, len(what) if isinstance(what, list) else what) for why, what in sorted(results["skipped"].items())]
+
+
+def limit_texts(card: Mapping[str, Any]) -> list[str]:
+    """Return ``hub.card.limits``, one sentence or a list of them."""
+    texts = card.get("limits", [])
+    return [texts] if isinstance(texts, str) else list(texts)

@@ -1,0 +1,349 @@
+"""From prepared clips to hypotheses: one road for validation, the baseline, the test and ``hf-asr evaluate``."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import random
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+
+from hf_asr.config.arguments import EvaluationArguments
+from hf_asr.errors import UserError
+from hf_asr.features.cache import PreparedSplit
+from hf_asr.models.family import ModelFamily
+from hf_asr.utterance import Drops, Hypothesis, Seconds
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# These change what generate returns, and one text a clip is what scoring needs.
+REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments", "force_unique_generate_call")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """All that decides a hypothesis besides weights and clip; equal conditions give equal digits.
+
+    Attributes:
+        window: Part of the model's input window that is computed (``evaluation.window``).
+        dtype: Arithmetic of the forward pass, a key of :data:`DTYPES`.
+        batch_size: Clips decoded together; it is a condition because sums in another order differ in their last bits.
+        generation: Options of ``generate`` by their transformers names.
+    """
+
+    window: str
+    dtype: str
+    batch_size: int
+    generation: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON-able copy that test_results.json stores."""
+        return {
+            "window": self.window,
+            "dtype": self.dtype,
+            "batch_size": self.batch_size,
+            "generation": dict(self.generation),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Hypotheses of a whole split, the same on every process.
+
+    Attributes:
+        hypotheses: One per decoded clip, in row order.
+        seconds_of_audio: Length of the decoded clips together.
+        wall_seconds: Time of the slowest process, loading of features included, start-up excluded.
+        drops: Clips that could not be prepared and so have no hypothesis.
+    """
+
+    hypotheses: list[Hypothesis]
+    seconds_of_audio: Seconds
+    wall_seconds: Seconds
+    drops: Drops
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio decoded in one second (the inverse real-time factor)."""
+        return self.seconds_of_audio / self.wall_seconds
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """What one process decoded: rows of (batch number, place in the batch, id, text, seconds), and drops."""
+
+    clips: list[tuple[int, int, str, str, Seconds]] = field(default_factory=list)
+    drops: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+def resolve_conditions(
+    evaluation: EvaluationArguments, device: torch.device | str, weights: torch.dtype = torch.float32
+) -> Conditions:
+    """Fix what ``auto`` means on this device.
+
+    float32 on a CPU; on a GPU bfloat16 where the hardware has it, else float16 (T4, P100: no bfloat16); weights
+    stored in half precision are computed as they are stored.
+
+    Args:
+        evaluation: The ``evaluation`` section.
+        device: Where the model is.
+        weights: What the model's weights are stored in.
+    """
+    dtype = _auto_dtype(torch.device(device), weights) if evaluation.dtype == "auto" else evaluation.dtype
+    return Conditions(evaluation.window, dtype, evaluation.batch_size, dict(evaluation.generation))
+
+
+def generate_dataset(
+    model: torch.nn.Module,
+    family: ModelFamily,
+    processor: ProcessorMixin,
+    prepared: PreparedSplit,
+    conditions: Conditions,
+    *,
+    progress: bool = True,
+    num_workers: int = 0,
+) -> Generated:
+    """Decode every clip of a split exactly once and hand all hypotheses to every process.
+
+    Batches are cut over the whole split in row order and dealt whole to the processes, so a clip has the same
+    neighbours, and its text the same digits behind it, however many processes there are. The model's training flags
+    and the random state are left as found; weights are never cast, half precision is autocast.
+
+    Args:
+        model: Model to decode with; DDP and adapter wrappers are looked through.
+        family: Its family, which knows how to collate and decode.
+        processor: Its feature extractor and tokenizer.
+        prepared: The split's encoded rows.
+        conditions: From :func:`resolve_conditions`.
+        progress: Whether the main process shows a bar on stderr.
+        num_workers: Processes that load and encode rows ahead; they change no number.
+
+    Raises:
+        UserError: A generation option the model does not know, or a dtype its weights cannot be computed in.
+    """
+    check_generation(model, conditions.generation)
+    inner = bare_model(model)
+    batches = _cut(len(prepared.rows), conditions.batch_size)
+    generation = {"use_cache": True, **conditions.generation}  # training with checkpointing leaves config.use_cache off
+    with decoding(model, conditions.dtype):
+        loader = _load_mine(prepared, family.make_collator(processor, inner), batches, num_workers)
+        decoded = _Decoded()
+        started = _now(inner.device)
+        for number, batch, seconds in _shown(loader, progress):
+            texts = _decode(inner, family, processor, batch, generation)
+            _keep(decoded, number, batch, texts, seconds)
+        elapsed = _now(inner.device) - started
+    return _gather(decoded, elapsed, prepared.column("id"))
+
+
+@contextlib.contextmanager
+def decoding(model: torch.nn.Module, dtype: str) -> Iterator[PreTrainedModel]:
+    """Make a model ready to decode, and leave it, its training flags and all random states as they were found.
+
+    Args:
+        model: Model, wrapped or not.
+        dtype: Arithmetic of the forward pass, a key of :data:`DTYPES`.
+
+    Yields:
+        The model without its wrappers.
+
+    Raises:
+        UserError: The weights are in half precision and ``dtype`` is another one.
+    """
+    inner = bare_model(model)
+    modes = [(module, module.training) for module in model.modules()]
+    with _own_forward(inner), _random_state_kept(inner.device), torch.no_grad(), _arithmetic(inner, dtype):
+        model.eval()
+        try:
+            yield inner
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def bare_model(model: torch.nn.Module) -> PreTrainedModel:
+    """Return the transformers model inside DDP, torch.compile and adapter wrappers; adapter layers stay active."""
+    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+
+
+def check_generation(model: torch.nn.Module, generation: Mapping[str, Any]) -> None:
+    """See that ``generate`` of this model knows every option, before the first batch.
+
+    Raises:
+        UserError: Some are unknown, with the nearest right names, or would not give one text a clip.
+    """
+    refused = [name for name in generation if name in REFUSED_GENERATION]
+    if refused:
+        raise UserError(
+            f"evaluation.generation may not set {', '.join(refused)}: scoring needs one text a clip; leave it out"
+        )
+    inner = bare_model(model)
+    known = {*GenerationConfig().to_dict(), *inspect.signature(type(inner).generate).parameters}
+    unknown = [name for name in generation if name not in known]
+    if unknown:
+        near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
+        raise UserError(f"evaluation.generation: {type(inner).__name__} does not know {', '.join(unknown)}{hint}")
+
+
+def to_device(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    """Move a collated batch to the model's device, floating tensors to the dtype its weights are stored in."""
+    moved = dict(batch)
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            moved[name] = value.to(model.device, model.dtype if value.is_floating_point() else None)
+    return moved
+
+
+def seed_by_ids(ids: Sequence[str]) -> None:
+    """Seed torch by the clips about to be decoded, so that what sampling gives depends on nothing before them."""
+    torch.manual_seed(zlib.crc32("\n".join(ids).encode()))
+
+
+def progress_bar(enabled: bool) -> Progress:
+    """Return a bar on stderr: stdout belongs to results."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(file=sys.stderr), disable=not enabled, transient=True)
+
+
+class _Batches(Dataset[tuple[int, dict[str, Any], dict[str, Seconds]]]):
+    """Whole batches by number: what one process of a run loads, in its own order."""
+
+    def __init__(self, rows: Any, collate: Any, batches: Sequence[tuple[int, range]]) -> None:
+        self.rows = rows
+        self.collate = collate
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[int, dict[str, Any], dict[str, Seconds]]:
+        number, places = self.batches[index]
+        rows = [self.rows[place] for place in places]
+        return number, self.collate(rows), {row["id"]: row["duration"] for row in rows}
+
+
+def _auto_dtype(device: torch.device, weights: torch.dtype) -> str:
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    if weights != torch.float32:
+        return names[weights]
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def _cut(rows: int, batch_size: int) -> list[range]:
+    return [range(first, min(first + batch_size, rows)) for first in range(0, rows, batch_size)]
+
+
+def _load_mine(prepared: PreparedSplit, collate: Any, batches: list[range], num_workers: int) -> DataLoader[Any]:
+    state = PartialState()
+    mine = list(enumerate(batches))[state.process_index :: state.num_processes]
+    return DataLoader(
+        _Batches(prepared.rows, collate, mine), batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+    )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _shown(loader: DataLoader[Any], progress: bool) -> Iterator[tuple[int, dict[str, Any], dict[str, Seconds]]]:
+    with progress_bar(progress and PartialState().is_main_process) as bar:
+        yield from bar.track(loader, total=len(loader), description="decoding")
+
+
+def _decode(
+    model: PreTrainedModel,
+    family: ModelFamily,
+    processor: ProcessorMixin,
+    batch: dict[str, Any],
+    generation: dict[str, Any],
+) -> list[str]:
+    if not batch["ids"]:
+        return []
+    seed_by_ids(batch["ids"])
+    return family.decode(model, processor, to_device(batch, model), generation)
+
+
+def _keep(
+    decoded: _Decoded, number: int, batch: Mapping[str, Any], texts: Sequence[str], seconds: Mapping[str, Seconds]
+) -> None:
+    for place, (id, text) in enumerate(zip(batch["ids"], texts, strict=True)):
+        decoded.clips.append((number, place, id, text, seconds[id]))
+    decoded.drops += [(number, id, error) for id, error in batch["skipped"]]
+
+
+def _gather(decoded: _Decoded, elapsed: Seconds, ids: Sequence[str]) -> Generated:
+    clips = sorted(gather_object(decoded.clips))
+    drops = Drops()
+    for _, id, error in sorted(gather_object(decoded.drops)):
+        reason, _, detail = error.partition(": ")
+        drops.add(reason, id, detail)
+    dropped = [id for items in drops.reasons.values() for id, _ in items]
+    seen = [id for _, _, id, _, _ in clips] + dropped
+    assert sorted(seen) == sorted(set(ids)) and len(ids) == len(seen), "a clip was decoded twice or not at all"
+    hypotheses = [Hypothesis(id, text) for _, _, id, text, _ in clips]
+    wall = max(gather_object([elapsed]))
+    return Generated(hypotheses, sum(clip[-1] for clip in clips), wall, drops)
+
+
+def _now(device: torch.device) -> Seconds:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def _own_forward(model: PreTrainedModel) -> Iterator[None]:
+    """Set aside the autocast that ``Accelerator.prepare`` wraps around ``forward`` when training in bf16 or fp16.
+
+    With it, validation would be computed in training's dtype, and not in the one that test and evaluate use.
+    """
+    wrapped = vars(model).get("forward")
+    if "_original_forward" not in vars(model):
+        yield
+        return
+    model.forward = vars(model)["_original_forward"]
+    try:
+        yield
+    finally:
+        model.forward = wrapped
+
+
+@contextlib.contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def _arithmetic(model: PreTrainedModel, dtype: str) -> contextlib.AbstractContextManager[Any]:
+    wanted = DTYPES[dtype]
+    if model.dtype == wanted:
+        return torch.autocast(model.device.type, enabled=False)
+    if model.dtype != torch.float32:
+        stored = str(model.dtype).removeprefix("torch.")
+        raise UserError(
+            f"evaluation.dtype is {dtype}, but the model's weights are {stored} (model.dtype); "
+            f"set evaluation.dtype={stored}, or model.dtype=float32"
+        )
+    return torch.autocast(model.device.type, dtype=wanted)

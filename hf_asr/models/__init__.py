@@ -1,0 +1,51 @@
+"""The model families, and which of them a checkpoint belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hf_asr.config.arguments import ModelArguments
+from hf_asr.errors import UserError
+from hf_asr.models import whisper
+from hf_asr.models.checkpoints import CONFIG_PREFIX, model_type_of
+from hf_asr.models.family import ModelFamily
+
+FAMILIES: Mapping[str, ModelFamily] = {
+    "whisper": whisper.FAMILY,
+}
+
+
+def get_family(model: ModelArguments) -> ModelFamily:
+    """Return the family of ``model.family``, or else of the checkpoint's own ``model_type``.
+
+    Raises:
+        UserError: The family, the ``config:`` name or the checkpoint's type is not one of ours, or there is no
+            checkpoint; the message lists what there is.
+    """
+    if model.family is not None:
+        return _by_name(model.family)
+    if model.name_or_path.startswith(CONFIG_PREFIX):
+        return _by_config_name(model.name_or_path.removeprefix(CONFIG_PREFIX))
+    found = model_type_of(model)
+    for family in FAMILIES.values():
+        if found in family.model_types:
+            return family
+    known = "; ".join(f"{name}: {', '.join(family.model_types)}" for name, family in FAMILIES.items())
+    raise UserError(
+        f"model.name_or_path: expected a checkpoint of a known family ({known}), found model_type '{found}' in "
+        f"{model.name_or_path}. Choose another checkpoint, or set model.family if it is one of these under another name."
+    )
+
+
+def _by_name(name: str) -> ModelFamily:
+    if name not in FAMILIES:
+        raise UserError(f"model.family: expected one of {', '.join(FAMILIES)}, found '{name}'. Use one of these.")
+    return FAMILIES[name]
+
+
+def _by_config_name(name: str) -> ModelFamily:
+    for family in FAMILIES.values():
+        if name in family.config_names:
+            return family
+    known = ", ".join(f"{CONFIG_PREFIX}{name}" for family in FAMILIES.values() for name in family.config_names)
+    raise UserError(f"model.name_or_path: expected one of {known}, found '{CONFIG_PREFIX}{name}'. Use one of these.")

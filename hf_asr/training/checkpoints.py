@@ -1,0 +1,203 @@
+"""Checkpoints that are whole or absent: written under a temporary name, flushed to disk, then renamed.
+
+A training killed at any moment leaves ``incomplete-checkpoint-N`` at worst, which is never resumed from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_utils import rotate_checkpoints
+
+from hf_asr.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "trainer_state.json"
+RUN_FILES = ("config.yaml", "environment.json")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+
+
+def flush_tree(folder: Path) -> None:
+    """Have the operating system write every file below ``folder`` to the disk."""
+    for path in [*(p for p in folder.rglob("*") if p.is_file()), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def safetensors_problem(path: Path) -> str:
+    """Return what is wrong with a safetensors file's length, or an empty text.
+
+    The format is 8 bytes of header length, a JSON header with each tensor's byte range, then the tensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            return f"{path.name} has only {size} bytes"
+        (length,) = struct.unpack("<Q", start)
+        if 8 + length > size:
+            return f"{path.name} ends inside its header"
+        header = json.loads(file.read(length))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    expected = 8 + length + max(ends, default=0)
+    return "" if size == expected else f"{path.name} has {size} bytes, its header promises {expected}"
+
+
+def checkpoint_problem(folder: Path) -> str:
+    """Return why ``folder`` is no whole checkpoint, or an empty text when it is one."""
+    try:
+        step = json.loads((folder / STATE_FILE).read_text())["global_step"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{STATE_FILE} cannot be read ({error})"
+    weights = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
+    if not weights:
+        return f"none of {', '.join(WEIGHT_FILES)} is there"
+    if not (folder / "optimizer.pt").is_file():
+        return "optimizer.pt is not there"
+    try:
+        problems = [safetensors_problem(path) for path in weights if path.suffix == ".safetensors"]
+    except (OSError, ValueError) as error:
+        return f"weights cannot be read ({error})"
+    return next(filter(None, problems), "") or ("" if isinstance(step, int) else "no step in its state")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole ``checkpoint-N`` in ``folder``; broken ones are named in the log and passed over."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(numbered, key=checkpoint_step, reverse=True):
+        problem = checkpoint_problem(path)
+        if not problem:
+            return path
+        logger.warning("passed over %s: %s", path, problem)
+    return None
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Return the N of ``checkpoint-N``."""
+    return int(folder.name.removeprefix("checkpoint-"))
+
+
+def checkpoint_to_resume(wanted: Any, folder: Path) -> Path | None:
+    """Turn ``training.resume_from_checkpoint`` into a checkpoint.
+
+    Args:
+        wanted: False or None (start anew), True (the newest whole one; none yet: from the start), or a path.
+        folder: The run's ``checkpoints`` folder.
+
+    Raises:
+        UserError: The path is no whole checkpoint.
+    """
+    if wanted in (None, False):
+        return None
+    if wanted is True:
+        found = newest_checkpoint(folder)
+        logger.info("resuming from %s", found or "the start: there is no whole checkpoint yet")
+        return found
+    path = Path(str(wanted)).resolve()
+    problem = checkpoint_problem(path)
+    if problem:
+        raise UserError(
+            f"training.resume_from_checkpoint: expected true or the folder of a whole checkpoint, found {wanted}: "
+            f"{problem}. Use true for the newest whole one."
+        )
+    return path
+
+
+class CheckpointMixin:
+    """Replaces ``Trainer._save_checkpoint`` (transformers 5.23) by one that is atomic and keeps the running loss.
+
+    The running loss since the last log line is part of the state (upstream drops it), so the first line logged
+    after a resume equals that of a run that was never stopped.
+    """
+
+    args: Any
+    state: Any
+    accelerator: Any
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Save model, optimiser, scheduler, scaler, random states, running loss, state and the run's config."""
+        host: Any = self
+        host.store_flos()
+        folder = Path(self.args.output_dir)
+        final = folder / f"checkpoint-{self.state.global_step}"
+        staging = folder / f"incomplete-{final.name}"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        host.save_model(str(staging), _internal_call=True)
+        self._note_best(folder)
+        host._save_optimizer_and_scheduler(str(staging))
+        host._save_scaler(str(staging))
+        host._save_rng_state(str(staging))
+        self._save_running_loss(staging)
+        if self.args.should_save:
+            self._save_state(staging)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self._publish(staging, final)
+        self.accelerator.wait_for_everyone()
+
+    def _note_best(self, folder: Path) -> None:
+        best = folder / f"checkpoint-{self.state.best_global_step}"
+        if self.state.best_global_step and (self.state.best_global_step == self.state.global_step or best.is_dir()):
+            self.state.best_model_checkpoint = str(best)
+
+    def _save_running_loss(self, staging: Path) -> None:
+        host: Any = self
+        saved = {
+            "running_loss": host._tr_loss.item(),
+            "total_loss": host._total_loss_scalar,
+            "last_logged_step": host._globalstep_last_logged,
+        }
+        (staging / f"running_loss_{self.args.process_index}.json").write_text(json.dumps(saved))
+
+    def restore_running_loss(self, checkpoint: Path) -> None:
+        """Put the loss gathered since the last log line back; called when training begins again."""
+        host: Any = self
+        path = checkpoint / f"running_loss_{self.args.process_index}.json"
+        if not path.is_file():
+            logger.warning("%s is not there: the first logged loss after this resume covers fewer steps", path)
+            return
+        saved = json.loads(path.read_text())
+        host._tr_loss.fill_(saved["running_loss"])
+        host._total_loss_scalar = saved["total_loss"]
+        host._globalstep_last_logged = saved["last_logged_step"]
+
+    def _save_state(self, staging: Path) -> None:
+        host: Any = self
+        for callback in host.stateful_callbacks():
+            self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+        self.state.save_to_json(str(staging / STATE_FILE))
+        run_dir = Path(self.args.output_dir).parent
+        for name in RUN_FILES:
+            if (run_dir / name).is_file():
+                shutil.copyfile(run_dir / name, staging / name)
+
+    def _publish(self, staging: Path, final: Path) -> None:
+        flush_tree(staging)
+        if final.is_dir():
+            shutil.rmtree(final)
+        staging.rename(final)
+        flush_tree_entry(final.parent)
+        rotate_checkpoints(str(final.parent), self.args.save_total_limit, self.state.best_model_checkpoint)
+
+
+def flush_tree_entry(folder: Path) -> None:
+    """Have a folder's own entries (a rename) written to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

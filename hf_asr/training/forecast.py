@@ -1,0 +1,178 @@
+"""What a run will take, measured on its own first batch before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from hf_asr.training.loss import count_items, summed_cross_entropy
+
+GIB = 2**30
+ADAM_STATES = 2  # AdamW keeps two numbers of the parameter's size
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Time, memory and disk of a run.
+
+    Attributes:
+        steps: Optimiser steps.
+        step_seconds: One optimiser step, measured forward and backward on the longest batch seen.
+        weight_bytes: Weights, gradients and optimiser states.
+        activation_bytes: What one micro-batch keeps for its backward pass.
+        cache_bytes: Prepared features on disk; 0 without a cache.
+        checkpoint_bytes: All checkpoints kept at once, and the best model.
+    """
+
+    steps: int
+    step_seconds: float
+    weight_bytes: int
+    activation_bytes: int
+    cache_bytes: int
+    checkpoint_bytes: int
+
+    def table(self) -> Table:
+        """Return the forecast for the console."""
+        table = Table(title="Forecast", show_header=False)
+        seconds = self.steps * self.step_seconds
+        table.add_row("optimiser steps", f"{self.steps:,}")
+        table.add_row("one step, measured (forward and backward)", f"{self.step_seconds:.2f} s")
+        table.add_row("training, without evaluation", f"{seconds / 3600:.2f} h ({seconds:,.0f} s)")
+        table.add_row("memory: weights, gradients, optimiser", f"{self.weight_bytes / GIB:.2f} GiB")
+        table.add_row("memory: activations of a micro-batch", f"{self.activation_bytes / GIB:.2f} GiB")
+        table.add_row("disk: feature cache", f"{self.cache_bytes / GIB:.3f} GiB")
+        table.add_row("disk: checkpoints", f"{self.checkpoint_bytes / GIB:.2f} GiB")
+        return table
+
+
+class SavedBytes:
+    """Counts the distinct storages that autograd keeps for the backward pass, leaving parameters out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self.storages: dict[int, int] = {}
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Note one saved tensor."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.parameters:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def unpack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Hand a saved tensor back."""
+        return tensor
+
+    @property
+    def total(self) -> int:
+        """Bytes kept."""
+        return sum(self.storages.values())
+
+
+def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any) -> tuple[float, int]:
+    """Run one micro-batch forward and backward; return (seconds, bytes kept for backward). Weights do not change."""
+    model.to(training.device).train()
+    tensors = {name: value.to(training.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    labels = tensors.pop("labels")
+    saved = SavedBytes(model)
+    dtype = torch.bfloat16 if training.bf16 else torch.float16
+    start = time.perf_counter()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
+        torch.autocast(training.device.type, dtype=dtype, enabled=training.bf16 or training.fp16),
+    ):
+        loss = summed_cross_entropy(model(**tensors).logits, labels) / count_items(labels).clamp(min=1)
+    loss.backward()
+    if training.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    model.zero_grad(set_to_none=True)
+    return seconds, saved.total
+
+
+def num_steps(training: Any, num_examples: int | None) -> int:
+    """Return the optimiser steps of a run; ``max_steps`` for a stream."""
+    if training.max_steps > 0:
+        return int(training.max_steps)
+    assert num_examples is not None
+    taken = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    return math.ceil(training.num_train_epochs * math.ceil(num_examples / taken))
+
+
+def make_forecast(
+    model: nn.Module, batch: Mapping[str, Any], training: Any, *, num_examples: int | None, cache_bytes: int
+) -> Forecast:
+    """Measure one micro-batch and work out the whole run.
+
+    Args:
+        model: The model as it will be trained (frozen or adapted already).
+        batch: A collated micro-batch of the run's own size.
+        training: The Trainer's arguments.
+        num_examples: Clips of the training split; None for a stream.
+        cache_bytes: Forecast size of the feature cache.
+    """
+    measure_step(model, batch, training)  # the first pass allocates and tunes
+    seconds, activations = measure_step(model, batch, training)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    kept = (training.save_total_limit or 2) + 1
+    return Forecast(
+        steps=num_steps(training, num_examples),
+        step_seconds=seconds * training.gradient_accumulation_steps,
+        weight_bytes=weights + trained * (1 + ADAM_STATES),
+        activation_bytes=activations,
+        cache_bytes=cache_bytes,
+        checkpoint_bytes=kept * (weights + ADAM_STATES * trained) + weights,
+    )
+
+
+def show_labels(rows: Sequence[Mapping[str, Any]], tokenizer: Any, console: Console) -> None:
+    """Print each row's reference beside its labels decoded back to text, special tokens included."""
+    table = Table(title=f"{len(rows)} labels decoded back", show_lines=True)
+    for column in ("id", "reference", "labels decoded"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        shown = row["error"] or tokenizer.decode(row["labels"], skip_special_tokens=False)
+        table.add_row(str(row["id"]), str(row["text"]), shown)
+    console.print(table)
+
+
+def dry_run(
+    model: nn.Module,
+    tokenizer: Any,
+    collator: Any,
+    encoded: Iterable[Mapping[str, Any]],
+    training: Any,
+    *,
+    num_examples: int | None,
+    cache_bytes_of: Any,
+) -> Forecast:
+    """Show ten labels and the forecast; nothing is written.
+
+    Args:
+        model: The model as it will be trained.
+        tokenizer: Decodes labels.
+        collator: Makes a batch of encoded rows.
+        encoded: Encoded rows of the training split, lazily.
+        training: The Trainer's arguments.
+        num_examples: Clips of the training split; None for a stream.
+        cache_bytes_of: Given the first encoded rows, the bytes of the whole cache.
+    """
+    console = Console(soft_wrap=True)
+    rows = [row for row, _ in zip(encoded, range(max(10, training.per_device_train_batch_size)), strict=False)]
+    show_labels(rows[:10], tokenizer, console)
+    whole = [row for row in rows if not row["error"]] or rows
+    batch = [whole[i % len(whole)] for i in range(training.per_device_train_batch_size)]
+    forecast = make_forecast(
+        model, collator(batch), training, num_examples=num_examples, cache_bytes=cache_bytes_of(whole)
+    )
+    console.print(forecast.table())
+    return forecast

@@ -1,0 +1,301 @@
+"""The trainer: exact loss, exact order, exact resume, and validation by the one road to hypotheses."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Seq2SeqTrainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import ExportableState
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.data.sampling import StepBatchSampler, TrainingRows
+from hf_asr.errors import UserError
+from hf_asr.evaluation.counts import count_errors
+from hf_asr.features.cache import PreparedSplit
+from hf_asr.inference.generate import Conditions, generate_dataset
+from hf_asr.models.family import ModelFamily
+from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgress, SampleLog
+from hf_asr.training.checkpoints import CheckpointMixin
+from hf_asr.training.freezing import names_of_group
+from hf_asr.training.loss import ExactLossMixin, count_items, summed_cross_entropy
+from hf_asr.utterance import Drops
+
+logger = logging.getLogger(__name__)
+
+
+class RestoreRunningLoss(TrainerCallback):
+    """Hands the running loss of the checkpoint back once the Trainer has reset its own."""
+
+    def __init__(self, trainer: SpeechTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Restore when this training resumes."""
+        if self.trainer.resumed_from is not None:
+            self.trainer.restore_running_loss(self.trainer.resumed_from)
+
+
+class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
+    """A Seq2SeqTrainer whose loss, order of examples and validation are exact (see docs/concepts.md).
+
+    Args:
+        family: The model's family.
+        train: Prepared training split; map-style, or a stream.
+        validation: Prepared validation split; None when nothing is evaluated.
+        conditions: How validation decodes.
+        normalizer: Text pipeline of the scoring side.
+        learning_rates: Learning rate by parameter group (glob or family's name); the rest takes the common one.
+        sample_log: Where ids are written; None for no log.
+        kwargs: What Seq2SeqTrainer takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        family: ModelFamily,
+        train: PreparedSplit,
+        validation: PreparedSplit | None,
+        conditions: Conditions,
+        normalizer: str,
+        learning_rates: dict[str, float] | None = None,
+        sample_log: SampleLog | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
+        self.use_exact_loss()
+        self.family = family
+        self.train_split = train
+        self.validation = validation
+        self.conditions = conditions
+        self.normalizer = normalizer
+        self.learning_rates = dict(learning_rates or {})
+        self.sample_log = sample_log
+        self.resumed_from: Path | None = None
+        self.drops = Drops()
+        self._named: set[str] = set()
+        self._filler: dict[str, Any] | None = None
+        self.add_callback(RestoreRunningLoss(self))
+
+    def stateful_callbacks(self) -> list[Any]:
+        """Return the callbacks whose state a checkpoint keeps."""
+        return [item for item in [*self.callback_handler.callbacks, self.control] if isinstance(item, ExportableState)]
+
+    def train(self, resume_from_checkpoint: Path | None = None, **kwargs: Any) -> Any:
+        """Train, from ``resume_from_checkpoint`` when it is given."""
+        self.resumed_from = resume_from_checkpoint
+        return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the training split is a stream without a length."""
+        return isinstance(self.train_split.rows, IterableDataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return a loader that yields this rank's micro-batches; accelerate is not to shard it again."""
+        args = self.args
+        shared = {
+            "collate_fn": self.data_collator,
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory,
+            "persistent_workers": args.dataloader_persistent_workers,
+            "prefetch_factor": args.dataloader_prefetch_factor if args.dataloader_num_workers else None,
+            # An own generator: drawing worker seeds from the global one would move it at every resume.
+            "generator": torch.Generator().manual_seed(args.seed),
+        }
+        if self.streams:
+            return DataLoader(self.train_split.rows, batch_size=args.per_device_train_batch_size, **shared)
+        sampler = StepBatchSampler(
+            len(self.train_split.rows),
+            batch_size=args.per_device_train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            num_processes=args.world_size,
+            rank=args.process_index,
+            seed=args.seed,
+            shuffle=str(args.train_sampling_strategy) != "sequential",
+        )
+        return EpochLoader(TrainingRows(self.train_split.rows), batch_sampler=sampler, **shared)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """Take a step's micro-batches; keep what was skipped and, when asked, the ids."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        ids = [id for batch in batches for id in batch.pop("ids")]
+        for batch in batches:
+            self._note_skipped(batch.pop("skipped"))
+        if self.streams:
+            batches = self._pad_step(batches, num_batches)
+        if self.sample_log is not None and batches:
+            self._log_ids(ids)
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _note_skipped(self, skipped: list[tuple[str, str]]) -> None:
+        for id, error in skipped:
+            if id not in self._named:
+                self._named.add(id)
+                reason, _, detail = error.partition(": ")
+                self.drops.add(reason, id, detail)
+                logger.warning("left out of training: %s: %s", id, error)
+
+    def _pad_step(self, batches: list[dict[str, Any]], num_batches: int) -> list[dict[str, Any]]:
+        """Fill a stream's last window, and ranks that ran dry before the others, with batches that count 0."""
+        longest = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.args.device)).max())
+        if longest == 0:
+            return []
+        if batches:
+            self._filler = {**batches[-1], "labels": torch.full_like(batches[-1]["labels"], -100)}
+        if self._filler is None:
+            raise UserError(
+                "data.streaming: expected at least one clip for every process, found none for process "
+                f"{self.args.process_index}. Use fewer processes or more shards."
+            )
+        return batches + [dict(self._filler) for _ in range(num_batches - len(batches))]
+
+    def _log_ids(self, ids: list[str]) -> None:
+        from accelerate.utils import gather_object
+
+        by_rank = gather_object([ids]) if self.args.world_size > 1 else [ids]
+        if self.args.should_save and self.sample_log is not None:
+            self.sample_log.append(self.state.global_step + 1, by_rank)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Group parameters by learning rate and decay (none on norms and biases), then let the Trainer build it."""
+        if self.learning_rates and self.optimizer is None:
+            target = self.model if model is None else model
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = optimizer_class(self._parameter_groups(target), **kwargs)
+        return super().create_optimizer(model)
+
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        decayed = set(self.get_decay_parameter_names(model))
+        rate_of: dict[str, float] = {}
+        for group, rate in self.learning_rates.items():
+            rate_of |= dict.fromkeys(names_of_group(model, self.family, group), rate)
+        groups: dict[tuple[float, float], list[Any]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                decay = self.args.weight_decay if name in decayed else 0.0
+                groups.setdefault((rate_of.get(name, self.args.learning_rate), decay), []).append(parameter)
+        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score the validation split: exact loss, then WER and counts by ``generate_dataset``."""
+        assert self.validation is not None
+        start = time.perf_counter()
+        metrics = {"loss": self.validation_loss(), **self.validation_scores()}
+        metrics["runtime"] = time.perf_counter() - start
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(named)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Return the loss per label token over the whole validation split and all processes."""
+        assert self.validation is not None
+        self.model.eval()
+        size, rows = self.args.per_device_eval_batch_size, self.validation.rows
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        starts = range(0, len(rows), size)[self.args.process_index :: self.args.world_size]
+        for start in starts:
+            batch = self.data_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
+            inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
+            labels = inputs.pop("labels")
+            with self.accelerator.autocast():
+                logits = self.accelerator.unwrap_model(self.model)(**inputs).logits
+            sums += torch.stack([summed_cross_entropy(logits, labels).double(), count_items(labels).double()])
+        totals = self.accelerator.reduce(sums, reduction="sum")
+        return float(totals[0] / totals[1].clamp(min=1))
+
+    def validation_scores(self) -> dict[str, float]:
+        """Return WER, CER, MER, WIL and the word counts of the validation split."""
+        assert self.validation is not None
+        model = self.accelerator.unwrap_model(self.model)
+        generated = generate_dataset(model, self.family, self.processing_class, self.validation, self.conditions)
+        references = dict(zip(self.validation.column("id"), self.validation.column("text"), strict=True))
+        texts = [references[hypothesis.id] for hypothesis in generated.hypotheses]
+        counts = count_errors(texts, [h.text for h in generated.hypotheses], normalizer=self.normalizer)
+        rates = {"wer": counts.wer(), "cer": counts.cer(), "mer": counts.mer(), "wil": counts.wil()}
+        totals = counts.totals()
+        return rates | {
+            name: totals[name] for name in ("substitutions", "deletions", "insertions", "hits") if name in totals
+        }
+
+
+class EpochLoader(DataLoader):
+    """A DataLoader that tells its batch sampler the epoch, as the Trainer asks for."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration follow the order of ``epoch``."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+def build_trainer(
+    arguments: Arguments,
+    training: Any,
+    family: ModelFamily,
+    model: Any,
+    processor: Any,
+    train: PreparedSplit,
+    validation: PreparedSplit | None,
+    conditions: Conditions,
+) -> SpeechTrainer:
+    """Join model, data and callbacks of a run into its trainer."""
+    check_sampling(training)
+    run_dir = arguments.run_dir
+    evaluates = str(training.eval_strategy.value) != "no"
+    if evaluates and validation is None:
+        raise UserError(
+            "training.eval_strategy: expected a validation split to evaluate on, found none. Give "
+            "data.splits.validation, carve one with data.splits.held_out.validation, or set training.eval_strategy: no"
+        )
+    if isinstance(train.rows, IterableDataset) and training.max_steps <= 0:
+        raise UserError("data.streaming: a stream has no length: expected training.max_steps, found none. Set it.")
+    sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
+    trainer = SpeechTrainer(
+        family=family,
+        train=train,
+        validation=validation if evaluates else None,
+        conditions=conditions,
+        normalizer=arguments.evaluation.normalizer,
+        learning_rates=arguments.freeze.learning_rates,
+        sample_log=sample_log,
+        model=model,
+        args=training,
+        data_collator=family.make_collator(processor, model),
+        processing_class=processor,
+        callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
+    )
+    trainer.remove_callback(PrinterCallback)
+    patience = arguments.training.get("early_stopping_patience", 3)
+    if evaluates and patience:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=int(patience)))
+    if training.should_save:
+        trainer.add_callback(tensorboard(run_dir / "tensorboard"))
+    return trainer
+
+
+def tensorboard(folder: Path) -> TensorBoardCallback:
+    """Return the Trainer's TensorBoard callback, writing into the run folder."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
+
+
+def check_sampling(training: Any) -> None:
+    """Refuse orders that depend on how a step is cut into batches."""
+    name = str(training.train_sampling_strategy)
+    if name not in ("random", "sequential"):
+        raise UserError(
+            f"training.train_sampling_strategy: expected random or sequential, found {name}: its order would change "
+            "with batch size, accumulation and processes. Use random."
+        )
