@@ -137,7 +137,7 @@ def run_ours(folder: str, batch: int, accumulation: int) -> dict[str, Any]:
 
     model = build_model()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    split = PreparedSplit(name="train", rows=build_rows(), drops=Drops())
+    split = PreparedSplit(name="train", rows=build_rows(), table=None, drops=Drops())
     trainer = SpeechTrainer(
         family=FAMILY,
         train=split,

@@ -1,69 +1,79 @@
-"""Fine-tune a sequence-to-sequence speech model (Whisper), and prove what it gained.
+"""Fine-tune a sequence-to-sequence speech model such as Whisper, and prove what it gained.
 
 accelerate launch recipes/finetune_seq2seq.py --config recipes/whisper/common_voice_ru.yaml [more.yaml] [key=value ...]
-                                              [--dry-run]
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
-from hf_asr.cli import run_recipe
+from hf_asr.cli.outcome import run_recipe
 from hf_asr.config.parser import parse_recipe
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read top to bottom: configuration, model, data, baseline, training, result, card, push."""
+    """Read top to bottom: configuration, model, data, baseline, training, result, card."""
     arguments, options = parse_recipe(argv, __doc__ or "")
 
-    # Heavy libraries load after the configuration was found right.
-    from hf_asr.cli.screen import show_end_of_run
+    # Heavy libraries come after the configuration was found right.
+    from hf_asr.cli.summary import summarize_run
     from hf_asr.data.corpora import build_splits
-    from hf_asr.evaluation.run import baseline_of, score_split
+    from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.features.cache import prepare_splits
-    from hf_asr.hub.model_card import write_model_card
-    from hf_asr.hub.push import push_when_asked
+    from hf_asr.hub.push import push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family
-    from hf_asr.training.adapters import make_trainable, merged
+    from hf_asr.training.adapters import make_trainable
     from hf_asr.training.arguments import training_arguments
     from hf_asr.training.checkpoints import checkpoint_to_resume
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.run import begin_run, save_best, set_threads
+    from hf_asr.training.run import begin_run, save_best
     from hf_asr.training.trainer import build_trainer
 
     training = training_arguments(arguments)
-    set_threads(training.world_size)
+    seed = arguments.experiment.seed
 
     # ---- Model ----
     family = get_family(arguments.model, recipe="finetune_seq2seq")
     processor = family.load_processor(arguments.model, arguments.data)
-    model = family.load_model(arguments.model, arguments.data, processor, arguments.experiment.seed)
+    model = family.load_model(arguments.model, arguments.data, processor, seed)
 
     # ---- Data ----
-    splits = build_splits(arguments.data, seed=arguments.experiment.seed)
+    splits = build_splits(arguments.data, seed=seed)
     encoder = family.make_encoder(processor, model.config, arguments)
     if options.dry_run:
-        trained, _ = make_trainable(model, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
-        dry_run(trained, processor, family.make_collator(processor, model), splits["train"], encoder, training)
+        model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
+        collator = family.make_collator(processor, model)
+        dry_run(model, processor, collator, splits["train"], encoder, training, cache=arguments.features.cache)
         return
     run_dir = begin_run(arguments, training)
-    prepared = prepare_splits(splits, encoder, family, arguments)
+    prepared = prepare_splits(splits, encoder, arguments)
 
     # ---- Baseline: the untouched model ----
-    conditions = resolve_conditions(arguments.evaluation, training.device)
     model.to(training.device)
-    baseline = baseline_of(model, family, processor, prepared, conditions, arguments, run_dir / "baseline")
+    conditions = resolve_conditions(arguments.evaluation, training.device, model.dtype)
+    baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir)
 
     # ---- Training ----
-    checkpoint = checkpoint_to_resume(arguments.training.get("resume_from_checkpoint"), run_dir / "checkpoints")
-    model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
-    trainer = build_trainer(
-        arguments, training, family, model, processor, prepared["train"], prepared.get("validation"), conditions
-    )
-    trainer.train(checkpoint)
-    best = save_best(trainer, merged, processor, run_dir)
+    model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
+    trainer = build_trainer(arguments, training, family, model, processor, prepared, conditions)
+    trainer.train(checkpoint_to_resume(arguments.training.get("resume_from_checkpoint"), run_dir / "checkpoints"))
+    best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
-    # ---- Result: the best checkpoint, read back from disk ----
-    model = family.load_model(arguments.model.at(best), arguments.data, processor, arguments.experiment.seed)
+    # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
+    chosen = replace(arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None)
+    model = family.load_model(chosen, arguments.data, processor, seed).to(training.device)
+    results = score_split(model, family, processor, prepared["test"], conditions, arguments, run_dir / "test")
+
+    # ---- Card, summary, Hub ----
+    if training.should_save:
+        notes = family.notes(processor, arguments.model, arguments.data)
+        summarize_run(arguments, splits, prepared, trainer, trainable, baseline, results, notes)
+        if arguments.hub.push:
+            push_run(run_dir, arguments.hub.repo, private=arguments.hub.private)
+
+
+if __name__ == "__main__":
+    sys.exit(run_recipe(main))

@@ -51,22 +51,33 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split")
-# What a source of data.sources may say for itself; the other keys of the section hold for the whole mixture.
-SOURCE_KEYS = ("corpus", "path", "transcripts", "name", "subset", "language", "task", "splits", "columns")
+# What another corpus, as a split or as one of data.sources, may say for itself. The section's other keys hold for all
+# clips alike: one set there would be read by nothing.
+CORPUS_KEYS = (
+    "corpus",
+    "path",
+    "transcripts",
+    "name",
+    "subset",
+    "language",
+    "task",
+    "splits",
+    "columns",
+    "filter_votes",
+    "min_seconds",
+    "max_seconds",
+)
 
 
 def option(default: Any, help: str, **rules: Any) -> Any:
-    """Declare a field.
+    """Declare a field with an immutable default; mutable ones use ``dataclasses.field`` with the same metadata.
 
     Args:
-        default: Its value, or a function that makes it (``list``, ``dict``).
+        default: Its value.
         help: One sentence for docs/configuration.md.
         rules: ``choices``, ``bounds``, or ``check``, the name of a check in :mod:`hf_asr.config.checks`.
     """
-    metadata = {"help": help, **rules}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"help": help, **rules})
 
 
 def required(help: str, **rules: Any) -> Any:
@@ -82,7 +93,7 @@ class ExperimentArguments:
     output_dir: str = option("runs", "Folder that holds the run folders.")
     seed: int = option(42, "Seed of weights, order of examples and adapters.", bounds=Bounds(0, 2**32 - 1))
     description: str = option("", "One sentence for the model card.")
-    tags: list[str] = option(list, "Tags for the model card and the trackers.")
+    tags: list[str] = field(default_factory=list, metadata={"help": "Tags for the model card and the trackers."})
 
 
 @dataclass
@@ -108,7 +119,9 @@ class ModelArguments:
         choices=DTYPES,
     )
     attn_implementation: str = option("sdpa", "How attention is computed.", choices=ATTENTION)
-    window: str = option("full", "How much of the encoder's window a clip keeps; `full` is all of it.", choices=("full",))
+    window: str = option(
+        "full", "How much of the encoder's window a clip keeps; `full` is all of it.", choices=("full",)
+    )
     dropout: float = option(0.0, "Dropout of the layers' outputs.", bounds=SHARE)
     attention_dropout: float = option(0.0, "Dropout of the attention weights.", bounds=SHARE)
     activation_dropout: float = option(0.0, "Dropout inside the feed-forward layers.", bounds=SHARE)
@@ -119,9 +132,7 @@ class ModelArguments:
 class DataArguments:
     """The corpus, its splits, and what happens to a clip before the features."""
 
-    corpus: str = option(
-        "", "What kind of corpus is read; required unless `sources` is given.", choices=CORPORA, check="corpus"
-    )
+    corpus: str = option("", "What kind of corpus is read; required unless `sources` is given.", choices=CORPORA)
     path: str | None = option(
         None, "Release folder or archive (common_voice), folder (gigaspeech, audiofolder), file or folder (manifest)."
     )
@@ -129,23 +140,35 @@ class DataArguments:
         None, "Folder or file with the transcripts when they are not beside the audio (TSVs of a `.tar.gz` release)."
     )
     name: str | None = option(None, "Name of a data set: a Hub id (ORG/NAME), or its folder, for `hub`.")
-    subset: str | None = option(None, "Subset or configuration of it: XS to XL for gigaspeech, a config name for `hub`.")
+    subset: str | None = option(
+        None, "Subset or configuration of it: XS to XL for gigaspeech, a config name for `hub`."
+    )
     language: str | None = option(
-        None, "BCP-47 tag of the speech, such as `ru`, `zh-CN`, `yue`; quote `\"no\"` (Norwegian).", check="language"
+        None, 'BCP-47 tag of the speech, such as `ru`, `zh-CN`, `yue`; quote `"no"` (Norwegian).', check="language"
     )
     task: str = option("transcribe", "What the decoder writes.", choices=("transcribe", "translate"))
-    splits: dict[str, Any] = option(dict, "What train, validation and test are; see below.", check="splits")
-    columns: dict[str, str] = option(
-        dict, f"The corpus's own names of the columns {', '.join(COLUMNS)}.", check="columns"
+    splits: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "What train, validation and test are; see below.", "check": "splits"}
     )
-    sources: list[dict[str, Any]] | None = option(
-        None, "Corpora to mix, each with a `weight`, in place of `corpus` and `path`; see below.", check="sources"
+    columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": f"The corpus's own names of the columns {', '.join(COLUMNS)}.", "check": "columns"},
+    )
+    sources: list[dict[str, Any]] | None = field(
+        default=None,
+        metadata={
+            "help": "Corpora to mix, each with a `weight`, in place of `corpus` and `path`; see below.",
+            "check": "sources",
+        },
     )
     text_pipeline: str = option("none", "Text pipeline of the labels.", choices=TEXT_PIPELINES)
     filter_votes: bool = option(True, "Keep only clips with more up_votes than down_votes (Common Voice).")
     min_seconds: float = option(0.3, "Shorter clips are left out, counted and named.", bounds=AT_LEAST_0)
     max_seconds: float = option(30.0, "Longer clips are left out, counted and named.", bounds=POSITIVE)
-    limit: dict[str, int] = option(dict, "Most clips of train, validation and test that are used.", check="limit")
+    limit: dict[str, int] = field(
+        default_factory=dict,
+        metadata={"help": "Most clips of train, validation and test that are used.", "check": "limit"},
+    )
     streaming: bool = option(False, "Read the training split as a stream; needs `training.max_steps`.")
     shuffle_buffer: int = option(1000, "Clips among which a stream is shuffled.", bounds=AT_LEAST_1)
     on_bad_clip: str = option("skip", "A broken clip is skipped and named, or ends the run.", choices=("skip", "raise"))
@@ -158,6 +181,17 @@ class DataArguments:
         bounds=AT_LEAST_0,
     )
     prefetch_factor: int = option(4, "Batches each of those keeps ready.", bounds=AT_LEAST_1)
+
+
+@dataclass
+class SourceKeys:
+    """What a source of data.sources says beside the data section's keys."""
+
+    weight: float | None = option(
+        None,
+        "Its share of train against the other sources' weights; without weights every clip is used once an epoch.",
+        bounds=POSITIVE,
+    )
 
 
 @dataclass
@@ -178,14 +212,22 @@ class FeatureArguments:
 class FreezeArguments:
     """What is not trained, and learning rates of single groups."""
 
-    groups: list[str] = option(
-        list, "Groups of the family (such as `encoder`, `embeddings`), or globs over parameter names, that stay frozen."
+    groups: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Groups of the family (such as `encoder`, `embeddings`), or globs over parameter names, that stay "
+            "frozen."
+        },
     )
     last_n_encoder_layers: int | None = option(
         None, "Of the encoder, train only this many last layers.", bounds=AT_LEAST_0
     )
-    learning_rates: dict[str, float] = option(
-        dict, "Learning rate by group, in place of `training.learning_rate`.", check="learning_rates"
+    learning_rates: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Learning rate by group, in place of `training.learning_rate`.",
+            "check": "learning_rates",
+        },
     )
 
 
@@ -197,8 +239,30 @@ class PeftArguments:
     r: int = option(32, "Rank of the adapter matrices.", bounds=AT_LEAST_1)
     alpha: float = option(64, "Scale of the update, divided by `r`.", bounds=POSITIVE)
     dropout: float = option(0.05, "Dropout before the adapter.", bounds=SHARE)
-    target_modules: list[str] | None = option(None, "Names of the adapted modules; by default the family's.")
+    target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Names of the adapted modules; by default the family's."}
+    )
     merge: bool = option(True, "Add the adapters into the weights of `best_checkpoint`.")
+
+
+@dataclass
+class TrainingKeys:
+    """Our own keys of the training section, beside the names of Seq2SeqTrainingArguments; read from its mapping."""
+
+    scheduler: str | dict[str, Any] = field(
+        default="linear",
+        metadata={
+            "help": "Course of the learning rate: a name, or a mapping of `name` and what it takes; see below.",
+            "check": "scheduler",
+        },
+    )
+    early_stopping_patience: int = option(
+        3, "Validations without a better result after which training ends; 0 turns it off.", bounds=AT_LEAST_0
+    )
+    log_sample_ids: bool = option(False, "Write the ids of every step to `sample_ids.jsonl`.")
+    resume_from_checkpoint: bool | str = option(
+        False, "Go on with the run in the run folder from its newest whole checkpoint, or from the one at this path."
+    )
 
 
 @dataclass
@@ -206,14 +270,20 @@ class EvaluationArguments:
     """How hypotheses are made and scored: in validation, for the baseline and for the test."""
 
     normalizer: str = option("basic", "Text pipeline of the scoring side.", choices=TEXT_PIPELINES)
-    metrics: list[str] = option(lambda: list(METRICS), "Rates that are reported.", check="metrics")
+    metrics: list[str] = field(
+        default_factory=lambda: list(METRICS), metadata={"help": "Rates that are reported.", "check": "metrics"}
+    )
     batch_size: int = option(8, "Clips decoded together, on each device.", bounds=AT_LEAST_1)
     window: str = option("full", "As `model.window`, for decoding.", choices=("full",))
     dtype: str = option(
-        "auto", "Type in which it decodes; `auto` is float32 on a CPU, bfloat16 where the device has it.", choices=DTYPES
+        "auto",
+        "Type in which it decodes; `auto` is float32 on a CPU, bfloat16 where the device has it.",
+        choices=DTYPES,
     )
     baseline: bool = option(True, "Score the untouched model on the test clips first.")
-    generation: dict[str, Any] = option(dict, "Names of GenerationConfig; see below.", check="generation")
+    generation: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Names of GenerationConfig; see below.", "check": "generation"}
+    )
 
 
 @dataclass
@@ -224,7 +294,9 @@ class HubArguments:
     private: bool = option(False, "Make the repository private.")
     push: bool = option(False, "Push `best_checkpoint` and its card at the end.")
     license: str | None = option(None, "Licence identifier for the card, such as `apache-2.0`.")
-    card: dict[str, Any] = option(dict, "Further metadata of the model card, in the Hub's own names.")
+    card: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Further metadata of the model card, in the Hub's own names."}
+    )
 
 
 @dataclass

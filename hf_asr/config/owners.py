@@ -66,7 +66,7 @@ TRAINING_OWNERS: dict[str, str] = {
 # Names that older releases of transformers had (its MIGRATION_GUIDE_V5.md), and arguments of its Trainer.
 TRAINING_REMOVED: dict[str, str] = {
     "evaluation_strategy": "it is training.eval_strategy today",
-    "warmup_ratio": "it is training.warmup_steps today: a number below 1 is a share of all steps, as in warmup_steps: 0.1",
+    "warmup_ratio": "it is training.warmup_steps today, where a number below 1 is a share of all steps",
     "overwrite_output_dir": "a run folder is never overwritten: give another experiment.name, or set "
     "training.resume_from_checkpoint: true",
     "group_by_length": "it is training.train_sampling_strategy today, which is random or sequential here",

@@ -3,8 +3,8 @@
 Two dialects, since no one parser reads both kinds that are in use:
 
 * ``lines``: one row a line, fields split at the delimiter (Common Voice and other TSVs; ``|``). A quotation mark is a
-  character like any other, but a field that CSV software wrapped, ``"he said ""no"""``, is unwrapped. Common Voice
-  6.1 has such rows; taken literally their labels would hold marks that nobody spoke.
+  character like any other, but a field that CSV software wrapped, such as ``"the ""public"" feasts"``, is unwrapped:
+  Common Voice 6.1 has such rows, and their labels would else hold marks that nobody wrote.
 * ``csv``: fields may be quoted and may hold line breaks (RFC 4180). A quote that is never closed costs its own row, not
   the rest of the file.
 
@@ -47,6 +47,7 @@ class Region:
     name: str = ""
 
     def __str__(self) -> str:
+        """Return what messages call it."""
         return self.name or str(self.path)
 
 

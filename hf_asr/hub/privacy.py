@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _ROOT = r"(?:file:/+|[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|\.{1,2}[\\/]|/)"
-_WHOLE_PATH = re.compile(rf"{_ROOT}(?!.*\s-)(?!.*\s{_ROOT}).*", re.DOTALL)
+# A value that begins like a path is one, spaces and all.
+_WHOLE_PATH = re.compile(rf"{_ROOT}.*", re.DOTALL)
 # A web address is matched first, and kept, so that its slashes are not taken for a path's.
 _PATH_IN_TEXT = re.compile(
     r"(?P<address>\b(?!file:)[A-Za-z][A-Za-z0-9+.-]+://\S+)"

@@ -25,13 +25,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
+from hf_asr.config.arguments import DataArguments, EvaluationArguments, ModelArguments
 from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, load
 from hf_asr.errors import UserError
 from hf_asr.inference.formats import Segment, Transcript, one_line
-from hf_asr.inference.generate import bare_model, decoding, progress_bar, seed_by_ids, to_device
+from hf_asr.inference.generate import bare_model, decoding, progress_bar, resolve_conditions, seed_by_ids, to_device
+from hf_asr.models import get_family
 from hf_asr.models.family import ModelFamily
 from hf_asr.text import apply_pipeline, cer_first
 from hf_asr.utterance import AudioRef, Drops, Seconds
@@ -318,6 +321,26 @@ class Transcriber:
         batch = to_device({"input_features": self._features([samples[: self.window]])}, self.model)
         ids = {id: token for token, id in self.generation["lang_to_id"].items()}
         return _code(ids[int(self.model.detect_language(**batch)[0])])
+
+
+def load_transcriber(name: str, *, language: str | None = None, batch_size: int = 8) -> Transcriber:
+    """Load a checkpoint onto this machine's best device.
+
+    Args:
+        name: Hub id or folder.
+        language: BCP-47 tag of the speech; by default the checkpoint's own, else detected in each file.
+        batch_size: Windows decoded together.
+
+    Raises:
+        UserError: There is no such checkpoint, or it has no such language.
+    """
+    arguments, data = ModelArguments(name_or_path=name), DataArguments(language=language)
+    family = get_family(arguments)
+    processor = family.load_processor(arguments, data)
+    device = PartialState().device
+    model = family.load_model(arguments, data, processor, 0).to(device)
+    dtype = resolve_conditions(EvaluationArguments(), device, model.dtype).dtype
+    return Transcriber(model, family, processor, batch_size=batch_size, dtype=dtype)
 
 
 def _quietest(samples: np.ndarray, low: int, high: int) -> int:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from hf_asr.data.corpora import Split
+from hf_asr.errors import UserError
+from hf_asr.features.cache import forecast_bytes
+from hf_asr.features.extract import ClipEncoder
 from hf_asr.training.loss import count_items, summed_cross_entropy
 
 GIB = 2**30
+NUM_LABELS = 10
 ADAM_STATES = 2  # AdamW keeps two numbers of the parameter's size
 
 
@@ -146,33 +153,29 @@ def show_labels(rows: Sequence[Mapping[str, Any]], tokenizer: Any, console: Cons
 
 
 def dry_run(
-    model: nn.Module,
-    tokenizer: Any,
-    collator: Any,
-    encoded: Iterable[Mapping[str, Any]],
-    training: Any,
-    *,
-    num_examples: int | None,
-    cache_bytes_of: Any,
+    model: nn.Module, processor: Any, collator: Any, split: Split, encoder: ClipEncoder, training: Any, *, cache: bool
 ) -> Forecast:
-    """Show ten labels and the forecast; nothing is written.
+    """Show ten labels decoded back, and the forecast; nothing is written.
 
     Args:
         model: The model as it will be trained.
-        tokenizer: Decodes labels.
+        processor: Its tokenizer decodes the labels.
         collator: Makes a batch of encoded rows.
-        encoded: Encoded rows of the training split, lazily.
+        split: The training split.
+        encoder: The family's encoder.
         training: The Trainer's arguments.
-        num_examples: Clips of the training split; None for a stream.
-        cache_bytes_of: Given the first encoded rows, the bytes of the whole cache.
+        cache: Whether features are cached.
     """
     console = Console(soft_wrap=True)
-    rows = [row for row, _ in zip(encoded, range(max(10, training.per_device_train_batch_size)), strict=False)]
-    show_labels(rows[:10], tokenizer, console)
-    whole = [row for row in rows if not row["error"]] or rows
-    batch = [whole[i % len(whole)] for i in range(training.per_device_train_batch_size)]
-    forecast = make_forecast(
-        model, collator(batch), training, num_examples=num_examples, cache_bytes=cache_bytes_of(whole)
-    )
+    wanted = max(NUM_LABELS, training.per_device_train_batch_size)
+    encoded = [encoder(row) for row in itertools.islice(split.rows, wanted)]
+    show_labels(encoded[:NUM_LABELS], processor.tokenizer, console)
+    whole = [row for row in encoded if not row["error"]]
+    if not whole:
+        raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
+    batch = collator([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
+    num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
+    cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
+    forecast = make_forecast(model, batch, training, num_examples=num_examples, cache_bytes=cached)
     console.print(forecast.table())
     return forecast

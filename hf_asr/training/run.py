@@ -19,7 +19,9 @@ from rich.logging import RichHandler
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.parser import save_arguments
 from hf_asr.errors import UserError
+from hf_asr.training.adapters import merged
 from hf_asr.training.callbacks import write_atomically
+from hf_asr.training.checkpoints import RUN_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -94,20 +96,27 @@ def set_threads(processes_on_machine: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, processes_on_machine)))
 
 
-def save_best(model: Any, processor: Any, run_dir: Path) -> Path:
+def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Path:
     """Write ``best_checkpoint``: a stock model with its processor and the run's config, whole or absent.
 
     Args:
-        model: The unwrapped, merged model with the best weights.
-        processor: Its processor.
+        trainer: The trainer after training, which holds the best weights; all processes call this.
+        processor: Feature extractor and tokenizer.
         run_dir: The run folder.
+        merge: Add adapters into the weights; otherwise they are saved as they are, to be used with their base.
+
+    Returns:
+        The folder, there for every process.
     """
     final, staging = run_dir / BEST, run_dir / f"incomplete-{BEST}"
-    shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(staging)
-    processor.save_pretrained(staging)
-    for name in ("config.yaml", "environment.json"):
-        shutil.copyfile(run_dir / name, staging / name)
-    shutil.rmtree(final, ignore_errors=True)
-    staging.rename(final)
+    if trainer.args.should_save:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        shutil.rmtree(staging, ignore_errors=True)
+        (merged(model) if merge else model).save_pretrained(staging)
+        processor.save_pretrained(staging)
+        for name in RUN_FILES:
+            shutil.copyfile(run_dir / name, staging / name)
+        shutil.rmtree(final, ignore_errors=True)
+        staging.rename(final)
+    trainer.accelerator.wait_for_everyone()
     return final

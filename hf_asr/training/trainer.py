@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from accelerate.utils import gather_object
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Seq2SeqTrainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
@@ -110,7 +113,8 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
             "generator": torch.Generator().manual_seed(args.seed),
         }
         if self.streams:
-            return DataLoader(self.train_split.rows, batch_size=args.per_device_train_batch_size, **shared)
+            mine = split_dataset_by_node(self.train_split.rows, args.process_index, args.world_size)
+            return EpochLoader(mine, batch_size=args.per_device_train_batch_size, **shared)
         sampler = StepBatchSampler(
             len(self.train_split.rows),
             batch_size=args.per_device_train_batch_size,
@@ -159,8 +163,6 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         return batches + [dict(self._filler) for _ in range(num_batches - len(batches))]
 
     def _log_ids(self, ids: list[str]) -> None:
-        from accelerate.utils import gather_object
-
         by_rank = gather_object([ids]) if self.args.world_size > 1 else [ids]
         if self.args.should_save and self.sample_log is not None:
             self.sample_log.append(self.state.global_step + 1, by_rank)
@@ -232,11 +234,12 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
 
 
 class EpochLoader(DataLoader):
-    """A DataLoader that tells its batch sampler the epoch, as the Trainer asks for."""
+    """A DataLoader that tells its batch sampler, or its stream, the epoch: the Trainer asks for it."""
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration follow the order of ``epoch``."""
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        ordered: Any = self.dataset if isinstance(self.dataset, IterableDataset) else self.batch_sampler
+        ordered.set_epoch(epoch)
 
 
 def build_trainer(
@@ -245,13 +248,13 @@ def build_trainer(
     family: ModelFamily,
     model: Any,
     processor: Any,
-    train: PreparedSplit,
-    validation: PreparedSplit | None,
+    prepared: Mapping[str, PreparedSplit],
     conditions: Conditions,
 ) -> SpeechTrainer:
     """Join model, data and callbacks of a run into its trainer."""
     check_sampling(training)
     run_dir = arguments.run_dir
+    train, validation = prepared["train"], prepared.get("validation")
     evaluates = str(training.eval_strategy.value) != "no"
     if evaluates and validation is None:
         raise UserError(
@@ -286,7 +289,7 @@ def build_trainer(
 
 def tensorboard(folder: Path) -> TensorBoardCallback:
     """Return the Trainer's TensorBoard callback, writing into the run folder."""
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # imports slowly, and only the main process needs it
 
     return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
 

@@ -1,0 +1,55 @@
+"""How a recipe ends: done, or one message a user can act on, as rank 0's last line on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hf_asr.errors import UserError
+
+DONE, PROBLEM, IMPOSSIBLE = 0, 1, 2
+
+
+def disk_message(error: OSError) -> str | None:
+    """Return what to tell about a full or read-only disk; None when the error is another one."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"expected room on the disk, found none left while writing {error.filename or 'a file'}. Free some, "
+            "then go on with training.resume_from_checkpoint=true"
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"expected a file that can be read and written, found {error.filename}: {error.strerror}. Change its rights."
+    return None
+
+
+def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Run a recipe's ``main`` and turn a user's mistake into one message and an exit code.
+
+    Args:
+        main: Takes the command line's arguments.
+        argv: They; by default those of this process.
+
+    Returns:
+        0 done, 2 for something impossible. Every rank returns it; ranks other than 0 put their number before the
+        message, since the mistake may be theirs alone.
+    """
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        return tell(str(error))
+    except OSError as error:
+        message = disk_message(error)
+        if message is None:
+            raise
+        return tell(message)
+    return DONE
+
+
+def tell(message: str) -> int:
+    """Print a user's mistake on stderr and return its exit code."""
+    rank = os.environ.get("RANK", "0")
+    prefix = "" if rank == "0" else f"process {rank}: "
+    print(f"{prefix}{message}", file=sys.stderr, flush=True)
+    return IMPOSSIBLE

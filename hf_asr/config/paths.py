@@ -1,0 +1,74 @@
+"""Local paths of a configuration made absolute: a run can then be repeated, and evaluated, from anywhere."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from hf_asr.config.arguments import SPLITS, Arguments, DataArguments
+
+# Keys whose value may name something on this machine; a Hub id stays as it is because nothing of that name exists.
+DATA_PATHS = ("path", "transcripts", "name")
+TRAINING_PATHS = ("resume_from_checkpoint", "deepspeed", "fsdp_config")
+
+
+def absolute_paths(arguments: Arguments) -> Arguments:
+    """Return a copy whose local paths are absolute; relative ones count from the working directory."""
+    experiment, model, features = arguments.experiment, arguments.model, arguments.features
+    training = {key: local(value) if key in TRAINING_PATHS else value for key, value in arguments.training.items()}
+    return replace(
+        arguments,
+        experiment=replace(experiment, output_dir=absolute(experiment.output_dir)),
+        model=replace(
+            model,
+            name_or_path=local_folder(model.name_or_path),
+            tokenizer_name_or_path=model.tokenizer_name_or_path and local_folder(model.tokenizer_name_or_path),
+        ),
+        data=DataArguments(**local_data(vars(arguments.data))),
+        features=replace(features, cache_dir=features.cache_dir and absolute(features.cache_dir)),
+        training=training,
+    )
+
+
+def absolute(path: str) -> str:
+    """Make a path absolute whether or not it exists."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def local(value: Any) -> Any:
+    """Make it absolute when it is the path of something that exists."""
+    if isinstance(value, str) and value and os.path.exists(os.path.expanduser(value)):
+        return absolute(value)
+    return value
+
+
+def local_folder(value: str) -> str:
+    """Make it absolute when it is the path of a folder that exists."""
+    return absolute(value) if os.path.isdir(os.path.expanduser(value)) else value
+
+
+def local_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Make the paths of a data section absolute, those of its splits and sources too."""
+    result = {key: local(value) if key in DATA_PATHS else value for key, value in data.items()}
+    splits = result.get("splits")
+    if splits:
+        result["splits"] = {key: local_split(value) if key in SPLITS else value for key, value in splits.items()}
+    if result.get("sources"):
+        result["sources"] = [local_data(source) for source in result["sources"]]
+    return result
+
+
+def local_split(split: Any) -> Any:
+    """Make the files among a split's names absolute.
+
+    A name such as ``train`` is a split's name even where a folder of that name stands in the working directory, so
+    only existing files with a suffix or a separator in their path count.
+    """
+    if isinstance(split, list):
+        return [local_split(item) for item in split]
+    if isinstance(split, dict):
+        return local_data(split)
+    path = os.path.expanduser(split)
+    is_path = bool(os.path.splitext(path)[1]) or os.sep in path
+    return absolute(split) if is_path and os.path.isfile(path) else split

@@ -1,0 +1,195 @@
+"""What ``data.splits`` and ``data.sources`` say, turned into a list of what has to be read; nothing is opened here.
+
+An entry of ``data.splits`` may be
+
+* a name: a TSV (Common Voice), a subset (GigaSpeech), a split (Hub), a value of ``columns.split`` or a file;
+* a list of such: read one after the other;
+* a mapping of the section's own keys: another corpus, see :func:`inherit`;
+* absent: carved from train by ``held_out`` when that has a share for it, else the corpus's usual name (USUAL).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from hf_asr.config.arguments import DataArguments
+from hf_asr.data.held_out import HeldOut, held_out_of
+from hf_asr.errors import UserError
+
+# What a corpus calls its splits. GigaSpeech's train is data.subset; a manifest has no usual names.
+USUAL: dict[str, dict[str, str]] = {
+    "common_voice": {"train": "train", "validation": "dev", "test": "test"},
+    "gigaspeech": {"validation": "DEV", "test": "TEST"},
+    "hub": {"train": "train", "validation": "validation", "test": "test"},
+    "audiofolder": {"train": "train", "validation": "validation", "test": "test"},
+    "synthetic": {"train": "train", "validation": "validation", "test": "test"},
+    "manifest": {},
+}
+# Where a corpus is. A mapping that gives one of the first four is another place: it inherits none of them.
+PLACE = ("path", "transcripts", "name", "subset")
+NEVER_INHERITED = ("splits", "sources", "limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One name or file that a reader reads.
+
+    Attributes:
+        data: The section that describes its corpus.
+        split: What the reader is asked for.
+        held_out: How it is divided; no shares when it is taken whole.
+        side: The side of it that is wanted.
+    """
+
+    data: DataArguments
+    split: str
+    held_out: HeldOut
+    side: str = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What belongs together in a mixture.
+
+    Attributes:
+        name: Distinguishes its clips from another source's with the same id.
+        weight: Its share of the mixture, relative to the others'; None for its share of the clips.
+        parts: Read one after the other.
+    """
+
+    name: str
+    weight: float | None
+    parts: tuple[Part, ...]
+
+
+def resolve(data: DataArguments, split: str) -> list[Source]:
+    """Return what has to be read for a split: one source, or several for a mixture.
+
+    Weights hold for train. Validation and test are read whole, from those sources that have them.
+
+    Args:
+        data: The data section.
+        split: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        UserError: The split is neither given, nor carved, nor known by a usual name; or a mapping has unknown keys.
+    """
+    if not data.sources or isinstance(data.splits.get(split), Mapping):
+        return [Source("", None, _parts(data, split, whole=False))]
+    sections = [_section_of_source(data, source, index) for index, source in enumerate(data.sources)]
+    weights = _weights(data.sources) if split == "train" else [None] * len(sections)
+    if split != "train":
+        # A source may be there for training only; a split that no source has is the user's mistake.
+        sections = [section for section in sections if _has(section, split)] or sections[:1]
+    return [
+        Source(f"{section.corpus}{index}", weight, _parts(section, split, whole=False))
+        for index, (section, weight) in enumerate(zip(sections, weights, strict=False))
+    ]
+
+
+def inherit(data: DataArguments, given: Mapping[str, Any], place: str) -> DataArguments:
+    """Return the section with a mapping's keys on top.
+
+    Not inherited: ``splits``, ``sources`` and ``limit``; path, transcripts, name and subset when the mapping gives
+    another place (``corpus``, ``path``, ``transcripts`` or ``name``); ``columns`` when it gives another corpus.
+
+    Args:
+        data: The section.
+        given: Its keys again, with other values.
+        place: Where the mapping stands, for the message.
+
+    Raises:
+        UserError: A key that the section does not have.
+    """
+    known = {field.name: field for field in fields(DataArguments)}
+    for key in given:
+        if key not in known or key in ("sources", "limit"):
+            near = difflib.get_close_matches(str(key), [*known], n=1, cutoff=0.0)[0]
+            raise UserError(f"{place}.{key}: expected a key of the data section, found none of that name. Try {near}.")
+    left_out = set(NEVER_INHERITED)
+    if {"corpus", "path", "transcripts", "name"} & set(given):
+        left_out |= set(PLACE)
+    if given.get("corpus", data.corpus) != data.corpus:
+        left_out.add("columns")
+    default = asdict(DataArguments())
+    return replace(data, **{key: default[key] for key in left_out} | dict(given))
+
+
+def _section_of_source(data: DataArguments, source: Mapping[str, Any], index: int) -> DataArguments:
+    """Return a source as a section; its splits lie on top of those that the section has for all sources."""
+    shared = {name: entry for name, entry in data.splits.items() if name == "held_out" or not isinstance(entry, Mapping)}
+    keys = {key: value for key, value in source.items() if key != "weight"}
+    keys["splits"] = shared | dict(keys.get("splits") or {})
+    return inherit(data, keys, f"data.sources[{index}]")
+
+
+def _weights(sources: list[dict[str, Any]]) -> list[float | None]:
+    weights = [source.get("weight") for source in sources]
+    given = [weight for weight in weights if weight is not None]
+    if given and (len(given) < len(weights) or not all(isinstance(w, int | float) and w > 0 for w in given)):
+        raise UserError(
+            f"data.sources: expected a weight above 0 for every source, or for none, found {weights}. "
+            "Without weights every clip is used once an epoch."
+        )
+    return weights
+
+
+def _has(section: DataArguments, split: str) -> bool:
+    return section.splits.get(split) is not None or held_out_of(section.splits).share(split) > 0 or bool(
+        _usual(section, split, whole=False)
+    )
+
+
+def _parts(data: DataArguments, split: str, *, whole: bool) -> tuple[Part, ...]:
+    """Return the parts of a split, carved ones included."""
+    held_out = held_out_of(data.splits)
+    if split == "train" or held_out.share(split) > 0:
+        return tuple(
+            replace(part, held_out=held_out, side=split) if held_out.validation + held_out.test else part
+            for part in _given(data, "train", data.splits.get("train"), whole)
+        )
+    return _given(data, split, data.splits.get(split), whole)
+
+
+def _given(data: DataArguments, split: str, entry: Any, whole: bool) -> tuple[Part, ...]:
+    """Return the parts that an entry of ``data.splits`` names."""
+    nothing_held_out = HeldOut(validation=0.0)
+    if entry is None:
+        return (Part(data, _usual(data, split, whole) or _missing(data, split), nothing_held_out),)
+    if isinstance(entry, Mapping):
+        return _parts(inherit(data, entry, f"data.splits.{split}"), split, whole=True)
+    if isinstance(entry, list | tuple):
+        if not entry:
+            raise UserError(f"data.splits.{split}: expected names, found an empty list. Name what is to be read.")
+        return tuple(part for item in entry for part in _given(data, split, item, whole))
+    return (Part(data, str(entry), nothing_held_out),)
+
+
+def _usual(data: DataArguments, split: str, whole: bool) -> str | None:
+    """Return what the corpus usually calls a split; a manifest that is one split is read whole."""
+    if data.columns.get("split"):
+        return split
+    if data.corpus == "gigaspeech" and split == "train":
+        return data.subset
+    file = data.transcripts or data.path
+    if data.corpus == "manifest" and (whole or split == "train") and file and Path(file).is_file():
+        return file
+    return USUAL[data.corpus].get(split)
+
+
+def _missing(data: DataArguments, split: str) -> str:
+    ways = [f"Give data.splits.{split}"]
+    if split != "train":
+        ways.append(f"or carve it from train with data.splits.held_out.{split}=0.05")
+    elif data.corpus == "gigaspeech":
+        ways.append("or data.subset (XS, S, M, L, XL)")
+    if data.corpus == "manifest":
+        ways.append("or name the column that tells the splits apart in data.columns.split")
+    raise UserError(
+        f"data.splits.{split}: expected to know what {split} is, found no entry, and {data.corpus} has no usual name "
+        f"for it. {', '.join(ways)}."
+    )

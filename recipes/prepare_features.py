@@ -1,0 +1,37 @@
+"""Fill the feature caches of a configuration, and train nothing: for a machine with many cores and no GPU.
+
+accelerate launch recipes/prepare_features.py --config recipes/whisper/common_voice_ru.yaml [more.yaml] [key=value ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hf_asr.cli.outcome import run_recipe
+from hf_asr.config.parser import parse_recipe
+
+
+def main(argv: Sequence[str]) -> None:
+    """Read top to bottom: configuration, processor, data, caches."""
+    arguments, _ = parse_recipe(argv, __doc__ or "", allow_dry_run=False)
+
+    # Heavy libraries come after the configuration was found right.
+    from hf_asr.data.corpora import build_splits
+    from hf_asr.features.cache import prepare_splits
+    from hf_asr.models import get_family
+    from hf_asr.training.run import log_to
+
+    log_to(None, main_process=True)
+    family = get_family(arguments.model)
+    processor = family.load_processor(arguments.model, arguments.data)
+    splits = build_splits(arguments.data, seed=arguments.experiment.seed)
+    model_config = family.load_config(arguments.model, processor)
+    prepared = prepare_splits(splits, family.make_encoder(processor, model_config, arguments), arguments)
+    for name, split in prepared.items():
+        drops = split.drops.counts() or "nothing"
+        print(f"{name}: {len(split.rows):,} clips in {split.folder}; left out: {drops}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_recipe(main))
