@@ -27,7 +27,6 @@ from hf_asr.errors import UserError
 # Typed for one another in don't, м'ята, oʻzbek, ג׳ירפה: all become "'" inside a word. ʼ and ʻ are letters in Unicode
 # (Navajo, Hawaiian) and therefore stay elsewhere; the others are punctuation there.
 _APOSTROPHES = dict.fromkeys(map(ord, "'’‘‛`´′＇՚׳"), "'")
-_LETTER_APOSTROPHES = "ʼʻ"
 
 # Punctuation that stands on or within a word without ending it: Armenian stress, exclamation, question and abbreviation
 # marks (ինչո՞ւ), the Mongolian stem extender.
@@ -42,7 +41,7 @@ _FORMAT = {0x200B: " ", 0x200C: "\u200c", 0x200D: "\u200d", 0x180E: "\u180e"}
 
 _JOINERS = "\u200c\u200d\u180e"
 _STRAY_JOINER = re.compile(rf"(?<![^\s'{_JOINERS}])[{_JOINERS}]+|[\u200c\u180e](?![^\s'{_JOINERS}])")
-_INNER_LETTER_APOSTROPHE = re.compile(rf"(?<=[^\s'{_LETTER_APOSTROPHES}])[{_LETTER_APOSTROPHES}](?=[^\s'{_LETTER_APOSTROPHES}])")
+_INNER_LETTER_APOSTROPHE = re.compile(r"(?<=[^\s'ʼʻ])[ʼʻ](?=[^\s'ʼʻ])")
 _STRAY_APOSTROPHE = re.compile(r"(?<![^\s'])'+|'+(?![^\s'])|''+")
 _STRAY_MIDDLE_DOT = re.compile(r"(?<![lL])·|·(?![lL])")  # Catalan spells col·lecció with it
 _GERSHAYIM = re.compile('(?<=[\u05d0-\u05f2])["״”](?=[\u05d0-\u05f2])')  # Hebrew acronyms: צה״ל
@@ -54,15 +53,20 @@ _UNSPACED = (
 )
 _CJK_SPACE = re.compile(rf"(?<=[{_UNSPACED}\u3099\u309a\U000e0100-\U000e01ef]) (?=[{_UNSPACED}])")
 
-_GIGASPEECH_TAG = re.compile(r"<(?:COMMA|PERIOD|QUESTIONMARK|EXCLAMATIONPOINT|SIL|MUSIC|NOISE|OTHER|UNK)>", re.IGNORECASE)
-_GIGASPEECH_FILLERS = frozenset("uh uhh um eh mm hm ah huh ha er oof hee ach eee ew".split())
+_GIGASPEECH_TAG = re.compile(
+    "<(?:COMMA|PERIOD|QUESTIONMARK|EXCLAMATIONPOINT|SIL|MUSIC|NOISE|OTHER|UNK)>", re.IGNORECASE
+)
+_GIGASPEECH_FILLERS = frozenset(
+    ("uh", "uhh", "um", "eh", "mm", "hm", "ah", "huh", "ha", "er", "oof", "hee", "ach", "eee", "ew")
+)
 
-_SENTENCE_START = re.compile(r"(?:^|(?<=[.!?…。！？।؟]))(\W*)(\w)")
-_ENGLISH_I = re.compile(r"\bi\b(?!\.)")
+_SENTENCE_START = re.compile(r"(^\W*|[.!?…]\W*\s\W*)(\w)")
+_ENGLISH_I = re.compile(r"\bi\b(?!\.\w)")  # not in i.e.
 
 # Languages written without spaces between words, so that a "word" is whatever a writer left unbroken. Macrolanguage
 # members have tags of their own.
-_CER_FIRST = frozenset("zh cmn yue wuu nan hak gan hsn cdo lzh ja th lo km my shn bo dz adx".split())
+_CHINESE = ("zh", "cmn", "yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "lzh")
+_CER_FIRST = frozenset((*_CHINESE, "ja", "th", "lo", "km", "my", "shn", "bo", "dz", "adx"))
 
 
 class _SymbolTable(dict[int, str]):
@@ -161,7 +165,7 @@ def sentence_case(text: str) -> str:
 
 
 def _capitalise(match: re.Match[str]) -> str:
-    return match[1] + match[2].upper()
+    return match[1] + match[2].title()
 
 
 @functools.cache

@@ -15,10 +15,10 @@ from packaging.requirements import Requirement
 from hf_asr.data.checks import Check
 
 GIB = 2**30
-# whisper-tiny's training step peaks at 2.3 GB above the loaded model (batch 8), beside the libraries' 1 GB.
+# whisper-tiny's training step peaks at 2.3 GB above the loaded model (batch 8), beside about 1 GB for the libraries.
 MIN_MEMORY = 4 * GIB
-# One checkpoint of whisper-small in float32 with AdamW's states is 2.9 GB; three are kept at once.
-MIN_DISK = 10 * GIB
+# One checkpoint of whisper-tiny in float32 with AdamW's states is 0.45 GB; three are kept at once, beside the features.
+MIN_DISK = 2 * GIB
 
 
 def check_machine(folder: Path) -> Iterator[Check]:
@@ -54,22 +54,34 @@ def check_disk(folder: Path, needed: int = MIN_DISK, what: str = "runs") -> Chec
     )
 
 
-def check_memory() -> Check:
-    """Look at the memory that is free now."""
+def free_memory(on_cpu: bool) -> tuple[str, int, int]:
+    """Return (whose, free bytes, all bytes) of the memory that a model trains in."""
+    import torch
+
+    if torch.cuda.is_available() and not on_cpu:
+        return torch.cuda.get_device_name(), *torch.cuda.mem_get_info()
     memory = psutil.virtual_memory()
+    return "this machine", memory.available, memory.total
+
+
+def check_memory(needed: int = MIN_MEMORY, what: str = "the libraries and a batch", *, on_cpu: bool = True) -> Check:
+    """Compare the memory that is free now with what is needed."""
+    whose, free, total = free_memory(on_cpu)
     return Check(
-        "memory",
-        ok=memory.available >= MIN_MEMORY,
-        found=f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available",
-        expected=f"{MIN_MEMORY / GIB:.0f} GiB or more",
-        do="Close other programs, or take a smaller model and batch.",
+        f"memory for {what}",
+        ok=free >= needed,
+        found=f"{free / GIB:.1f} of {total / GIB:.1f} GiB free ({whose})",
+        expected=f"{needed / GIB:.2f} GiB or more",
+        do="Close other programs, or take a smaller model and batch (peft.method: lora, training.gradient_checkpointing).",
     )
 
 
-def supported_dtypes() -> tuple[str, list[str]]:
-    """Return the device that training will use, and the dtypes it computes in natively."""
+def supported_dtypes(on_cpu: bool = False) -> tuple[str, list[str]]:
+    """Return the device that training will use, and the dtypes it trains in."""
     import torch
 
+    if on_cpu:
+        return "CPU", ["float32", "bfloat16"]
     if torch.cuda.is_available():
         bf16 = ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
         return torch.cuda.get_device_name(), ["float32", "float16", *bf16]
@@ -78,14 +90,14 @@ def supported_dtypes() -> tuple[str, list[str]]:
     return "CPU", ["float32", "bfloat16"]
 
 
-def check_device(wanted: str = "float32") -> Check:
-    """Compare the dtype a run asks for with what the device computes in."""
-    device, dtypes = supported_dtypes()
+def check_device(wanted: str = "float32", *, on_cpu: bool = False) -> Check:
+    """Compare the dtype a run asks for with what the device trains in."""
+    device, dtypes = supported_dtypes(on_cpu)
     return Check(
         "dtype",
         ok=wanted in dtypes,
         found=f"{device}: {', '.join(dtypes)}",
-        expected=f"a device that computes in {wanted}",
+        expected=f"a device that trains in {wanted}",
         do="Set training.bf16 or training.fp16 to what the device has; T4 and P100 have float16, not bfloat16.",
     )
 

@@ -263,16 +263,12 @@ def check_training(values: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def check_scheduler(path: str, value: str | dict[str, Any]) -> Iterator[str]:
-    """A scheduler is a name, or a mapping of its name and what that schedule takes."""
+    """A scheduler is a name, or a mapping of its name and what that schedule takes; another file may give the name."""
     name = value if isinstance(value, str) else value.get("name")
-    if name is None:
-        yield f"{path}.name: expected one of {', '.join(SCHEDULERS)}, found nothing. Give it."
-    elif is_open(name):
-        return
-    elif name not in SCHEDULERS:
+    known = ("name", *SCHEDULERS.get(str(name), sorted({key for keys in SCHEDULERS.values() for key in keys})))
+    if name is not None and not is_open(name):
         yield from check_value(f"{path}.name", name, "str", tuple(SCHEDULERS))
-    elif isinstance(value, dict):
-        known = ("name", *SCHEDULERS[name])
+    if isinstance(value, dict):
         yield from (unknown_key(path, key, known) for key in value if key not in known)
 
 

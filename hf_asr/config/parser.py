@@ -248,8 +248,18 @@ def save_arguments(arguments: Arguments, path: str | Path) -> None:
     tree["data"]["corpus"] = tree["data"]["corpus"] or None
     target = Path(path)
     staging = target.with_name(f"incomplete-{target.name}")
-    staging.write_text(OmegaConf.to_yaml(OmegaConf.create(tree)), encoding="utf-8")
+    staging.write_text(OmegaConf.to_yaml(OmegaConf.create(literal(tree))), encoding="utf-8")
     os.replace(staging, target)
+
+
+def literal(value: Any) -> Any:
+    """Escape ``${`` so that reading the text again fills nothing in."""
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    # OmegaConf's grammar: a backslash before ${ makes it text, and is itself doubled there.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 class RecipeParser(argparse.ArgumentParser):

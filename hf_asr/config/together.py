@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_asr.config.arguments import CORPORA, DataArguments
 from hf_asr.config.kinds import PLACEHOLDER, is_number
+from hf_asr.config.names import SCHEDULERS
 
 # Section, key, and an example for the message.
 REQUIRED = (("experiment", "name", "whisper-small-ru"), ("model", "name_or_path", "openai/whisper-small"))
@@ -35,6 +36,8 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
     training, hub = section_of(tree, "training"), section_of(tree, "hub")
     if training.get("bf16") is True and training.get("fp16") is True:
         yield "training.bf16: expected bf16 or fp16, found both. Set one of them to false."
+    if isinstance(training.get("scheduler"), dict) and training["scheduler"].get("name") is None:
+        yield f"training.scheduler.name: expected one of {', '.join(SCHEDULERS)}, found nothing. Give it."
     if hub.get("push") is True and not hub.get("repo"):
         yield "hub.push: expected hub.repo (ORG/NAME) beside it, found nothing. Give it."
     yield from check_placeholders(tree, "")

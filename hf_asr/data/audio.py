@@ -18,7 +18,7 @@ import soundfile
 import torch
 import torchaudio
 
-from hf_asr.data.containers import inspect
+from hf_asr.data.containers import SEGMENT_SLACK, inspect
 from hf_asr.utterance import AudioRef, Seconds
 
 SAMPLE_RATE = 16_000
@@ -33,8 +33,6 @@ FORMATS = {
     "opus": ("OGG", "OPUS"),
 }
 
-# A segment may end this much after its file does: corpora round their times (GigaSpeech to 1 ms, others to 0.1 s).
-SEGMENT_SLACK: Seconds = 0.1
 # Decoding starts this long before a segment, so that it equals the same slice of the whole file. An MP3 frame leans on
 # the bytes of up to ten before it (wrong by 0.1 of full scale without, exact from 0.05 s on); Opus converges: of
 # 80 random segments of GigaSpeech-like files 73 % were bit-exact without, 91 % after 1 s, all after 2 s (+2 ms each).

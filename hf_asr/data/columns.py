@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,11 +22,8 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "speaker": ("speaker", "speaker_id", "client_id", "spk_id", "spk", "user_id"),
     "duration": ("duration", "seconds", "duration_seconds", "duration_s", "audio_duration"),
     "label": ("label",),
-    "split": ("split", "subset", "partition"),
-    # Not keys of data.columns:
-    "language": ("locale", "language", "lang"),
-    "up_votes": ("up_votes",),
-    "down_votes": ("down_votes",),
+    "split": ("split",),
+    "language": ("locale", "language", "lang"),  # not a key of data.columns
 }
 # What other corpora call our three splits; a name that is there as written comes first.
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {
@@ -66,12 +62,8 @@ def outvoted(row: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a cell as text: None is empty, lists and mappings are JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+    """Return a cell as text; what is no text, number or boolean (a list, a struct, nothing) is empty."""
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def as_seconds(value: Any) -> Seconds | None:
@@ -135,7 +127,7 @@ class Columns:
             corpus: Name of the corpus.
             language: Language where the row does not tell.
         """
-        taken = {name for role, name in self.names.items() if role not in ("split", "up_votes", "down_votes")}
+        taken = {name for role, name in self.names.items() if role != "split"}
         return Utterance(
             id=self.text(row, "id") or id,
             audio=audio,

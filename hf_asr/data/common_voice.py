@@ -28,7 +28,7 @@ from hf_asr.data.archives import Member, file_key, plain_tar, tar_index
 from hf_asr.data.columns import join, leaves_folder, outvoted, unique_ids
 from hf_asr.data.durations import NAME as DURATIONS
 from hf_asr.data.durations import read_durations
-from hf_asr.data.tables import Region, open_table
+from hf_asr.data.tables import Region, check_file, open_table
 from hf_asr.errors import UserError
 from hf_asr.utterance import AudioRef, Drops, Utterance
 
@@ -130,7 +130,7 @@ def open_release(data: DataArguments) -> Release:
         raise UserError("data.corpus common_voice needs data.path: the release folder, or its .tar or .tar.gz")
     if os.path.isdir(data.path):
         folder = _choose_language(_language_folders(Path(data.path)), data)
-        return Release(folder, folder, None, {}, _transcripts(data) or _tables_in(Path(folder)))
+        return Release(folder, folder, None, {}, _tables_in(Path(folder)) | _transcripts(data))
     if not os.path.exists(data.path):
         raise UserError(f"expected a Common Voice release at data.path {data.path}, found nothing there")
     archive = plain_tar(data.path)
@@ -141,7 +141,7 @@ def open_release(data: DataArguments) -> Release:
         for name, place in members.items()
         if name.endswith(".tsv") and str(PurePosixPath(name).parent) == folder
     }
-    return Release(data.path, folder, archive, members, _transcripts(data) or tables)
+    return Release(data.path, folder, archive, members, tables | _transcripts(data))
 
 
 def _folders_in(members: Iterable[str]) -> list[str]:
@@ -154,11 +154,14 @@ def _folders_in(members: Iterable[str]) -> list[str]:
 def _language_folders(root: Path) -> list[str]:
     """Return the folders that hold TSVs or clips: ``root`` itself, or those below it."""
     level = [root]
-    for _ in range(_DEEPEST + 1):
-        found = [str(path) for path in level if (path / "clips").is_dir() or any(path.glob("*.tsv"))]
-        if found:
-            return found
-        level = sorted(path for parent in level for path in parent.iterdir() if path.is_dir())
+    try:
+        for _ in range(_DEEPEST + 1):
+            found = [str(path) for path in level if (path / "clips").is_dir() or any(path.glob("*.tsv"))]
+            if found:
+                return found
+            level = sorted(path for parent in level for path in parent.iterdir() if path.is_dir())
+    except OSError as error:
+        raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
     return []
 
 
@@ -188,7 +191,7 @@ def _transcripts(data: DataArguments) -> dict[str, Region]:
         return {}
     if os.path.isdir(data.transcripts):
         return _tables_in(Path(_choose_language(_language_folders(Path(data.transcripts)), data)))
-    return {Path(data.transcripts).stem: Region(Path(data.transcripts))}
+    return {Path(data.transcripts).stem: Region(check_file(data.transcripts, "a TSV"))}
 
 
 def _table_of(release: Release, split: str) -> Region:
@@ -197,7 +200,7 @@ def _table_of(release: Release, split: str) -> Region:
     for name in (stem, "dev") if stem == "validation" else (stem,):
         if name in release.tables:
             return release.tables[name]
-    if os.path.exists(split):
+    if os.path.isfile(split):
         return Region(Path(split))
     known = ", ".join(sorted(set(release.tables) - {Path(DURATIONS).stem})) or "none"
     raise UserError(f"no {stem}.tsv in {release.name}; its TSVs are {known}; name one in data.splits, or give a file")

@@ -16,6 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hf_asr.utterance import Seconds
+
+# A segment may end this much after its file does: corpora round their times (GigaSpeech to 1 ms, others to 0.1 s).
+SEGMENT_SLACK: Seconds = 0.1
 # MPEG-1 layer III bit rates in kbit/s by index; MPEG-2 and 2.5 share the second row. 0 is "free format", -1 invalid.
 _BIT_RATES = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, -1),

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data.columns import leaves_folder, unique_ids
@@ -34,8 +34,11 @@ SUBSETS = ("XS", "S", "M", "L", "XL", "DEV", "TEST")
 PUNCTUATION = {"<COMMA>": ",", "<PERIOD>": ".", "<QUESTIONMARK>": "?", "<EXCLAMATIONPOINT>": "!"}
 GARBAGE = ("<SIL>", "<MUSIC>", "<NOISE>", "<OTHER>")
 _NAME = "GigaSpeech.json"
-_OUR_SPLITS = {"VALIDATION": "DEV"}
+_NO_SPEAKER = "N/A"
+_HUB_SPLITS = {"DEV": "validation", "TEST": "test"}
 _TAG = re.compile(r"\s*(<[A-Z]+>)")
+_LIST = re.compile(r'"audios"\s*:\s*\[')
+_ENTRY = re.compile(r"[\s,]*([{\]])")
 _BLOCK = 2**22  # characters of JSON read at a time
 
 
@@ -52,7 +55,7 @@ def read(data: DataArguments, split: str, drops: Drops) -> Iterator[Utterance]:
         UserError: GigaSpeech.json is missing or damaged, or has no such subset.
     """
     if _is_hub(data):
-        yield from (row for row in map(lambda row: _cleaned(row, drops), read_hub(data, split, drops)) if row)
+        yield from _read_hub(data, split, drops)
         return
     source = check_file(data.transcripts or _json_of(data), f"GigaSpeech's {_NAME}")
     subset = _subset(split, data.subset)
@@ -70,13 +73,26 @@ def plain_text(tagged: str) -> str:
 
 
 def _is_hub(data: DataArguments) -> bool:
-    if data.transcripts or (data.path and os.path.isfile(data.path) and data.path.endswith(".json")):
-        return False
-    return bool(data.name) or bool(data.path and not os.path.exists(os.path.join(data.path, _NAME)) and _has_parquet(data.path))
+    """Tell whether the Parquet form is meant."""
+    if data.name or not data.path:
+        return bool(data.name)
+    path = Path(data.path)
+    is_folder = path.is_dir() and not data.transcripts and not (path / _NAME).exists()
+    return path.suffix == ".parquet" or (is_folder and any(True for _ in path.rglob("*.parquet")))
 
 
-def _has_parquet(path: str) -> bool:
-    return path.endswith(".parquet") or any(True for _ in Path(path).rglob("*.parquet"))
+def _read_hub(data: DataArguments, split: str, drops: Drops) -> Iterator[Utterance]:
+    """Read the Parquet form: a subset is a configuration there, in lower case, with splits of its own."""
+    if (name := split.strip("{}").upper()) in SUBSETS:
+        data, split = replace(data, subset=name.lower()), _HUB_SPLITS.get(name, "train")
+    elif data.subset:
+        data = replace(data, subset=data.subset.lower())
+    for row in read_hub(data, split, drops):
+        if text := plain_text(row.text):
+            speaker = "" if row.speaker == _NO_SPEAKER else row.speaker
+            yield replace(row, text=text, speaker=speaker, corpus="gigaspeech")
+        else:
+            drops.add("garbage", row.id, row.text)
 
 
 def _json_of(data: DataArguments) -> str:
@@ -88,41 +104,93 @@ def _json_of(data: DataArguments) -> str:
 def _subset(split: str, chosen: str | None) -> str:
     name = (chosen or "XL") if split == "train" else split
     subset = name.strip("{}").upper()
-    subset = _OUR_SPLITS.get(subset, subset)
+    subset = "DEV" if subset == "VALIDATION" else subset
     if subset not in SUBSETS:
         raise UserError(f"GigaSpeech's subsets are {', '.join(SUBSETS)}; found {name!r} in data.splits or data.subset")
     return subset
 
 
 def _segments(source: Path, root: Path, subset: str, language: str, drops: Drops) -> Iterator[Utterance]:
-    """Yield the segments of one subset, those that cannot be used dropped."""
+    """Yield the segments of one subset; those that cannot be used are dropped."""
     wanted, seen = f"{{{subset}}}", set[str]()
     for audio in _audios(source):
-        names = {str(name) for segment in audio["segments"] for name in segment["subsets"]}
-        seen |= names
-        if wanted in names:
-            path = _file(root, str(audio["path"]))
-            for segment in audio["segments"]:
-                if wanted in segment["subsets"] and (row := _utterance(audio, segment, path, language, drops)):
-                    yield row
+        segments = audio.get("segments", ())
+        seen.update(str(name) for segment in segments for name in segment.get("subsets", ()))
+        chosen = [segment for segment in segments if wanted in segment.get("subsets", ())]
+        missing = _missing(root, str(audio.get("path"))) if chosen else None
+        for segment in chosen:
+            try:
+                row = _utterance(audio, segment, root, language)
+            except (KeyError, TypeError, ValueError) as error:
+                drops.add("bad_row", str(segment.get("sid", audio.get("aid"))), f"{type(error).__name__}: {error}")
+                continue
+            if fault := missing or _fault(row, segment, audio):
+                drops.add(fault[0], row.id, fault[1])
+            else:
+                yield row
     if wanted not in seen:
         found = ", ".join(name for name in SUBSETS if f"{{{name}}}" in seen) or "none"
-        raise UserError(
-            f"{source} has no segment of subset {subset}, its subsets are {found}; name one of them in data.splits, or "
-            "leave the split out to have it held out of train"
-        )
+        raise UserError(f"{source} has no segment of subset {subset}; its subsets are {found}; name one in data.splits")
 
 
-def _file(root: Path, name: str) -> str:
-    """Return the path of an audio file, empty where it leads out of the release; "?" stands for a missing one."""
-    return "" if leaves_folder(name) else str(root / name)
+def _missing(root: Path, name: str) -> tuple[str, str] | None:
+    """Return why an audio file cannot be used: (reason, detail)."""
+    if leaves_folder(name):
+        return "outside_release", f"{name} is refused, it leads out of the release"
+    return None if os.path.isfile(root / name) else ("missing_audio", f"no {name} in {root}")
 
 
-def _utterance(
-    audio: Mapping[str, Any], segment: Mapping[str, Any], path: str, language: str, drops: Drops
-) -> Utterance | None:
-    sid, begin, end = str(segment["sid"]), float(segment["begin_time"]), float(segment["end_time"])
-    text, speaker = plain_text(str(segment["text_tn"])), str(segment.get("speaker", ""))
-    if not text:
-        drops.add("garbage", sid, str(segment["text_tn"]))
+def _fault(row: Utterance, segment: Mapping[str, Any], audio: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return why a segment cannot be used: (reason, detail)."""
+    if not row.text:
+        return "garbage", str(segment["text_tn"])
+    begin, end, length = row.audio.start, row.audio.end or 0.0, float(audio.get("duration", "inf"))
+    if not 0 <= begin < end <= length + SEGMENT_SLACK:
+        return "outside_audio", f"{begin} s to {end} s of {audio['path']}, which lasts {length} s"
     return None
+
+
+def _utterance(audio: Mapping[str, Any], segment: Mapping[str, Any], root: Path, language: str) -> Utterance:
+    begin, end = float(segment["begin_time"]), float(segment["end_time"])
+    speaker = str(segment.get("speaker", _NO_SPEAKER))
+    return Utterance(
+        id=str(segment["sid"]),
+        audio=AudioRef(path=str(root / audio["path"]), start=begin, end=end),
+        text=plain_text(segment["text_tn"]),
+        speaker="" if speaker == _NO_SPEAKER else speaker,
+        duration=end - begin,
+        language=language,
+        corpus="gigaspeech",
+        extra={name: str(audio[name]) for name in ("aid", "source", "category") if audio.get(name)},
+    )
+
+
+def _audios(source: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of the list ``audios`` one at a time: the real file takes 30 GB as Python objects."""
+    decoder = json.JSONDecoder()
+    with open(source, encoding="utf-8-sig") as file:
+        buffer = ""
+        try:
+            while not (head := _LIST.search(buffer)):
+                buffer += _more(file, source)
+            position = head.end()
+            while True:
+                while not (start := _ENTRY.match(buffer, position)):
+                    buffer, position = buffer[position:] + _more(file, source), 0
+                if start[1] == "]":
+                    return
+                try:
+                    audio, position = decoder.raw_decode(buffer, start.start(1))
+                except json.JSONDecodeError:  # the entry ends beyond what has been read, or the file is damaged
+                    buffer, position = buffer[position:] + _more(file, source), 0
+                    continue
+                yield audio
+        except UnicodeDecodeError as error:
+            raise UserError(f"{source} is no UTF-8 text ({error}); fetch it again") from error
+
+
+def _more(file: TextIO, source: Path) -> str:
+    block = file.read(_BLOCK)
+    if not block:
+        raise UserError(f"expected a whole {_NAME} with a list of audios at {source}, it ends or breaks off before")
+    return block

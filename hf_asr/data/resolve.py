@@ -20,10 +20,10 @@ from hf_asr.config.arguments import DataArguments
 from hf_asr.data.held_out import HeldOut, held_out_of
 from hf_asr.errors import UserError
 
-# What a corpus calls its splits. GigaSpeech's train is data.subset; a manifest has no usual names.
+# What a corpus calls its splits. GigaSpeech's reader takes train for data.subset; a manifest has no usual names.
 USUAL: dict[str, dict[str, str]] = {
     "common_voice": {"train": "train", "validation": "dev", "test": "test"},
-    "gigaspeech": {"validation": "DEV", "test": "TEST"},
+    "gigaspeech": {"train": "train", "validation": "DEV", "test": "TEST"},
     "hub": {"train": "train", "validation": "validation", "test": "test"},
     "audiofolder": {"train": "train", "validation": "validation", "test": "test"},
     "synthetic": {"train": "train", "validation": "validation", "test": "test"},
@@ -113,7 +113,7 @@ def inherit(data: DataArguments, given: Mapping[str, Any], place: str) -> DataAr
     left_out = set(NEVER_INHERITED)
     if {"corpus", "path", "transcripts", "name"} & set(given):
         left_out |= set(PLACE)
-    if given.get("corpus", data.corpus) != data.corpus:
+    if data.corpus and given.get("corpus", data.corpus) != data.corpus:
         left_out.add("columns")
     default = asdict(DataArguments())
     return replace(data, **{key: default[key] for key in left_out} | dict(given))
@@ -121,7 +121,7 @@ def inherit(data: DataArguments, given: Mapping[str, Any], place: str) -> DataAr
 
 def _section_of_source(data: DataArguments, source: Mapping[str, Any], index: int) -> DataArguments:
     """Return a source as a section; its splits lie on top of those that the section has for all sources."""
-    shared = {name: entry for name, entry in data.splits.items() if name == "held_out" or not isinstance(entry, Mapping)}
+    shared = {key: entry for key, entry in data.splits.items() if key == "held_out" or not isinstance(entry, Mapping)}
     keys = {key: value for key, value in source.items() if key != "weight"}
     keys["splits"] = shared | dict(keys.get("splits") or {})
     return inherit(data, keys, f"data.sources[{index}]")
@@ -173,8 +173,6 @@ def _usual(data: DataArguments, split: str, whole: bool) -> str | None:
     """Return what the corpus usually calls a split; a manifest that is one split is read whole."""
     if data.columns.get("split"):
         return split
-    if data.corpus == "gigaspeech" and split == "train":
-        return data.subset
     file = data.transcripts or data.path
     if data.corpus == "manifest" and (whole or split == "train") and file and Path(file).is_file():
         return file
@@ -185,8 +183,6 @@ def _missing(data: DataArguments, split: str) -> str:
     ways = [f"Give data.splits.{split}"]
     if split != "train":
         ways.append(f"or carve it from train with data.splits.held_out.{split}=0.05")
-    elif data.corpus == "gigaspeech":
-        ways.append("or data.subset (XS, S, M, L, XL)")
     if data.corpus == "manifest":
         ways.append("or name the column that tells the splits apart in data.columns.split")
     raise UserError(

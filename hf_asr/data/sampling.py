@@ -74,7 +74,8 @@ class StepBatchSampler(Sampler[list[int]]):
         seed: int = 42,
         shuffle: bool = True,
     ) -> None:
-        assert min(num_examples, batch_size, accumulation, num_processes) > 0 and 0 <= rank < num_processes
+        assert min(num_examples, batch_size, accumulation, num_processes) > 0
+        assert 0 <= rank < num_processes
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.accumulation = accumulation
@@ -100,8 +101,8 @@ class StepBatchSampler(Sampler[list[int]]):
 
     def micro_batches_in_step(self, step: int) -> int:
         """Return how many micro-batches every rank has in the epoch's optimiser step ``step``, counted from 0."""
+        assert 0 <= step < self.num_steps, f"an epoch of {self.num_steps} steps has no step {step}"
         left = min(self.num_examples - step * self.examples_in_step, self.examples_in_step)
-        assert step >= 0 and left > 0, f"an epoch of {self.num_steps} steps has no step {step}"
         return -(-left // (self.batch_size * self.num_processes))
 
     def __len__(self) -> int:

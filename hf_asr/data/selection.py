@@ -16,6 +16,7 @@ and what the readers add (``votes``, ``missing_audio``, ...).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -39,6 +40,7 @@ CORPORA: dict[str, Read] = {
 }
 # What is wrong with a clip itself; a clip that a filter leaves out is not broken.
 BROKEN = ("bad_row", "broken_audio", "missing_audio", "outside_release")
+FILTERS = ("empty_text", "too_short", "too_long", "broken_audio")
 # A clip may pass a limit by this much: headers and side-cars round to milliseconds.
 TOLERANCE_SECONDS = 0.001
 # Clips whose headers are read together: enough for the threads, little enough to hold.
@@ -71,7 +73,7 @@ def select(
     """
     others, own = frozenset(taken), set[str]()
     for part in source.parts:
-        timed = with_durations(read_part(part, drops), drops, most)
+        timed = with_durations(read_part(part, drops), drops, _folder(part.data), most)
         for utterance in _stop_at_broken(timed, part.data, drops):
             fault = ("duplicate_id", "") if utterance.id in own else why_left_out(utterance, part.data, split)
             if fault:
@@ -101,12 +103,15 @@ def why_left_out(utterance: Utterance, data: DataArguments, split: str) -> tuple
     return None
 
 
-def with_durations(utterances: Iterable[Utterance], drops: Drops, most: int | None = None) -> Iterator[Utterance]:
+def with_durations(
+    utterances: Iterable[Utterance], drops: Drops, folder: str | None = None, most: int | None = None
+) -> Iterator[Utterance]:
     """Fill durations of a block of clips at a time, so that memory stays flat and headers are read by threads.
 
     Args:
         utterances: Clips; those with a duration pass through while none waits before them.
         drops: Takes clips whose header cannot be read.
+        folder: Where the side-car belongs that keeps durations.
         most: How many will be asked for; blocks are then not much larger.
     """
     at_once = AT_ONCE if most is None else min(AT_ONCE, 2 * most)
@@ -119,9 +124,9 @@ def with_durations(utterances: Iterable[Utterance], drops: Drops, most: int | No
         block.append(utterance)
         size += len(utterance.audio.data or b"")
         if len(block) >= at_once or size >= BYTES_AT_ONCE:
-            yield from fill_durations(block, drops)
+            yield from fill_durations(block, drops, folder)
             block, size = [], 0
-    yield from fill_durations(block, drops)
+    yield from fill_durations(block, drops, folder)
 
 
 def is_unicode(utterance: Utterance) -> bool:
@@ -147,6 +152,10 @@ def check_broken(data: DataArguments, drops: Drops) -> None:
                 f"data.on_bad_clip=raise: expected every clip to be usable, found {id}: {reason}: {detail}. Mend or "
                 "remove the clip, or set data.on_bad_clip=skip to leave such clips out and count them."
             )
+
+
+def _folder(data: DataArguments) -> str | None:
+    return data.path if data.path and os.path.isdir(data.path) else None
 
 
 def _stop_at_broken(utterances: Iterable[Utterance], data: DataArguments, drops: Drops) -> Iterator[Utterance]:

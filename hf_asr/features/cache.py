@@ -255,24 +255,23 @@ def _encode_batch(
     return columns | {"input_features": [features.tobytes() for features in columns["input_features"]]}
 
 
-def _write_manifest(
-    folder: Path, table: datasets.Dataset, encoder: ClipEncoder, settings: Mapping[str, Any]
-) -> None:
+def _write_manifest(folder: Path, table: datasets.Dataset, encoder: ClipEncoder, settings: Mapping[str, Any]) -> None:
     """Write what is in a cache, after everything else is on disk."""
     drops = Drops()
     for id, error in zip(table["id"], table["error"], strict=True):
         if error:
             reason, _, detail = error.partition(": ")
             drops.add(reason, id, detail)
+    files = {file.name: file.stat().st_size for file in sorted(folder.glob("*.arrow"))}
     manifest = {
         "settings": settings,
-        "files": {file.name: file.stat().st_size for file in sorted(folder.glob("*.arrow"))},
+        "files": files,
         "clips": len(table) - drops.total(),
         "seconds": float(sum(table["duration"])),
         "feature_size": encoder.extractor.feature_size,
         "drops": drops.to_dict(),
     }
-    for name in manifest["files"]:
+    for name in files:
         _sync(folder / name)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
     _sync(folder / MANIFEST)
@@ -291,7 +290,7 @@ def _open(folder: Path, name: str, encoder: ClipEncoder, on_bad_clip: str, reuse
         table = table.select([index for index, error in enumerate(table["error"]) if not error])
     if not len(table):
         found = "; ".join(drops.lines(3)) or "no clip at all"
-        raise UserError(f"{name}: expected clips to train or score on, found none left: {found}. Check the data section.")
+        raise UserError(f"{name}: expected clips to train or score on, found none left: {found}. Check data.path.")
     logger.info("features of %s: %d clips %s %s", name, len(table), "reused from" if reused else "in", folder)
     rows = CachedRows(table, manifest["feature_size"], encoder.store_dtype)
     return PreparedSplit(name, rows, table, drops, folder, reused)

@@ -45,9 +45,9 @@ class Seq2SeqCollator:
         Returns:
             ``input_features`` float32 (B, F, M), ``labels`` int64 (B, L) filled with -100 on the right,
             ``decoder_input_ids`` int64 (B, L), ``ids`` (of the clips that are not fillers) and ``skipped``,
-            (id, error) pairs.
+            (id, error) pairs, also of what a stream left out before these rows (their column ``dropped``).
         """
-        skipped = [(row["id"], row["error"]) for row in rows if _error_of(row) and not _is_filler(row)]
+        skipped = [item for row in rows if not _is_filler(row) for item in _skipped_with(row)]
         kept = [row for row in rows if not _error_of(row)]
         labels, decoder_inputs = self._tokens([list(row["labels"]) for row in kept] or [[IGNORED]])
         fillers = [index for index, row in enumerate(kept) if _is_filler(row)]
@@ -83,6 +83,11 @@ class Seq2SeqCollator:
 
 def _error_of(row: Mapping[str, Any]) -> str:
     return str(row.get("error", ""))
+
+
+def _skipped_with(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    own = [(row["id"], row["error"])] if _error_of(row) else []
+    return own + [(item["id"], item["error"]) for item in row.get("dropped", ())]
 
 
 def _is_filler(row: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_asr.config.arguments import Arguments, DataArguments
-from hf_asr.hub.privacy import cut_paths, public_value
+from hf_asr.hub.privacy import cut_paths, last_part, public_value
 
 # The snippet names this folder while the card lies in the run folder, and the repository once it is pushed.
 LOCAL_MODEL = "best_checkpoint"
@@ -123,7 +123,7 @@ def base_model_text(name: str) -> str:
         return f"none: random weights in the shape of {name.removeprefix('config:')}"
     if is_hub_id(name):
         return f"[{name}](https://huggingface.co/{name})"
-    return f"a local checkpoint, {Path(name).name}"
+    return f"a local checkpoint, {last_part(name)}"
 
 
 def default_description(arguments: Arguments) -> str:

@@ -276,9 +276,11 @@ class Transcriber:
         """Decode with timestamps: several pieces within the window, or one of any length."""
         seed_by_ids([id for id, _, _ in pieces])
         samples = [piece for _, _, piece in pieces]
-        features = self._features(samples) if len(samples) > 1 or len(samples[0]) <= self.window else self._long(samples[0])
+        fits = all(len(piece) <= self.window for piece in samples)
+        features = self._features(samples) if fits else self._long(samples)
+        mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long)
         found = self.model.generate(
-            **to_device({"input_features": features}, self.model),
+            **to_device({"input_features": features, "attention_mask": mask}, self.model),
             return_timestamps=True,
             return_segments=True,
             use_cache=True,
@@ -298,10 +300,11 @@ class Transcriber:
         inputs = self.extractor(list(samples), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         return inputs["input_features"]
 
-    def _long(self, samples: np.ndarray) -> torch.Tensor:
-        """Return log-mel features (1, F, M) of a whole file, without padding."""
+    def _long(self, samples: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return log-mel features (1, F, M) of one whole file, without padding."""
+        assert len(samples) == 1, "files of several lengths would be padded to the longest"
         inputs = self.extractor(
-            samples, sampling_rate=SAMPLE_RATE, truncation=False, padding="longest", return_tensors="pt"
+            samples[0], sampling_rate=SAMPLE_RATE, truncation=False, padding="longest", return_tensors="pt"
         )
         return inputs["input_features"]
 

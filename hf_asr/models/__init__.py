@@ -33,7 +33,7 @@ def get_family(model: ModelArguments) -> ModelFamily:
     known = "; ".join(f"{name}: {', '.join(family.model_types)}" for name, family in FAMILIES.items())
     raise UserError(
         f"model.name_or_path: expected a checkpoint of a known family ({known}), found model_type '{found}' in "
-        f"{model.name_or_path}. Choose another checkpoint, or set model.family if it is one of these under another name."
+        f"{model.name_or_path}. Choose another checkpoint, or set model.family if it is one of these."
     )
 
 

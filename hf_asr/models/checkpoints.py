@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.constants import is_offline_mode
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_PREFIX = "config:"
 # What loading raises for a checkpoint that is missing, damaged or of another kind.
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, HfHubHTTPError)
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError)
 DTYPES = {
     "auto": torch.float32,
     "float32": torch.float32,
@@ -35,6 +35,11 @@ def is_config_name(model: ModelArguments) -> bool:
     return model.name_or_path.startswith(CONFIG_PREFIX)
 
 
+def revision_of(model: ModelArguments) -> str:
+    """Return the branch, tag or commit to read on the Hub."""
+    return model.revision or "main"
+
+
 def model_type_of(model: ModelArguments) -> str:
     """Return ``model_type`` of a checkpoint's config.json.
 
@@ -42,7 +47,7 @@ def model_type_of(model: ModelArguments) -> str:
         UserError: There is no such folder or model, or it has no config.json with a ``model_type``.
     """
     with reporting("model.name_or_path", model.name_or_path, "a transformers checkpoint with a config.json"):
-        values, _ = PreTrainedConfig.get_config_dict(model.name_or_path, revision=model.revision)
+        values, _ = PreTrainedConfig.get_config_dict(model.name_or_path, revision=revision_of(model))
     if not values.get("model_type"):
         raise UserError(
             f"model.name_or_path: expected a transformers checkpoint, found {model.name_or_path} without a config.json "
@@ -61,12 +66,15 @@ def reporting(key: str, name: str, expected: str) -> Iterator[None]:
         expected: What there should have been.
 
     Raises:
-        UserError: Loading failed.
+        UserError: Loading failed, or a package for the asked attention is missing.
     """
     try:
         yield
-    except UserError:
-        raise
+    except ImportError as error:
+        raise UserError(
+            f"model.attn_implementation: expected a package that is installed, found: {_first_line(error)}. Install it, "
+            "or set model.attn_implementation=sdpa."
+        ) from error
     except LOAD_ERRORS as error:
         raise UserError(f"{key}: expected {expected}, found {_found(name, error)}. {_advice(name)}") from error
 
@@ -81,7 +89,7 @@ def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConf
         loaded, report = model_class.from_pretrained(
             model.name_or_path,
             config=config,
-            revision=model.revision,
+            revision=revision_of(model),
             dtype=DTYPES[model.dtype],
             attn_implementation=model.attn_implementation,
             use_safetensors=True,
@@ -118,4 +126,4 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -33,7 +33,7 @@ from hf_asr.data.audio import SAMPLE_RATE
 from hf_asr.errors import UserError
 from hf_asr.features.collate import Seq2SeqCollator
 from hf_asr.features.extract import ClipEncoder
-from hf_asr.models.checkpoints import CONFIG_PREFIX, DTYPES, is_config_name, load_weights, reporting
+from hf_asr.models.checkpoints import CONFIG_PREFIX, DTYPES, is_config_name, load_weights, reporting, revision_of
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.whisper_configs import (
     END,
@@ -128,13 +128,14 @@ def configure_generation(
     for name, value in needed_generation_values(model.config, tokenizer, multilingual).items():
         if present.get(name) is None:
             setattr(model.generation_config, name, value)
-    model.generation_config.forced_decoder_ids = None
+    plan = _plan(arguments, data, tokenizer, multilingual)
+    chosen = {"task": data.task if multilingual else None, "forced_decoder_ids": None}
+    if plan.token is not None or not multilingual:
+        chosen["language"] = plan.token
+    for name, value in chosen.items():
+        setattr(model.generation_config, name, value)
     if "forced_decoder_ids" in model.config.to_dict():
         model.config.forced_decoder_ids = None
-    plan = _plan(arguments, data, tokenizer, multilingual)
-    if plan.token is not None or not multilingual:
-        model.generation_config.language = plan.token
-    model.generation_config.task = data.task if multilingual else None
 
 
 def check_generation_config(folder: str | Path, model: PreTrainedModel) -> None:
@@ -206,9 +207,14 @@ def decode(
         batch: ``input_features`` (B, F, M), on the model's device and in its dtype.
         generation: Options of ``generate``.
     """
-    features = batch["input_features"]
+    features, generating = batch["input_features"], cast(WhisperForConditionalGeneration, model)
     mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long, device=features.device)
-    tokens = model.generate(input_features=features, attention_mask=mask, **generation)
+    options = dict(generation)
+    if "max_new_tokens" in options:
+        # Whisper's generate adds the prompt to max_length: the same limit, without a warning for every batch that the
+        # checkpoint's own max_length is overruled, and cut at the decoder's last position.
+        options["max_length"] = options.pop("max_new_tokens")
+    tokens = generating.generate(input_features=features, attention_mask=mask, **options)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
 
 
@@ -232,15 +238,12 @@ def _load_tokenizer(model: ModelArguments) -> WhisperTokenizer:
         )
     key = "model.name_or_path" if model.tokenizer_name_or_path is None else "model.tokenizer_name_or_path"
     name = model.tokenizer_name_or_path or model.name_or_path
-    revision = model.revision if model.tokenizer_name_or_path is None else None
+    revision = revision_of(model) if model.tokenizer_name_or_path is None else "main"
     with reporting(key, name, "a Whisper tokenizer (tokenizer.json or vocab.json)"):
         tokenizer = WhisperTokenizer.from_pretrained(name, revision=revision)
-    missing = [token for token in (START, END, NO_TIMESTAMPS) if token not in tokenizer.get_vocab()]
-    if missing:
-        raise UserError(
-            f"{key}: expected a Whisper tokenizer, found one without {', '.join(missing)} in {name}. "
-            "Give the tokenizer of a Whisper checkpoint."
-        )
+        missing = [token for token in (START, END, NO_TIMESTAMPS) if token not in tokenizer.get_vocab()]
+        if missing:  # without any file, and offline, from_pretrained makes an empty tokenizer
+            raise ValueError(f"a vocabulary without {', '.join(missing)}")
     return tokenizer
 
 
@@ -249,12 +252,12 @@ def _load_extractor(model: ModelArguments) -> WhisperFeatureExtractor:
         shape = SHAPES[model.name_or_path.removeprefix(CONFIG_PREFIX)]
         return WhisperFeatureExtractor(feature_size=shape.mel_bins)
     with reporting("model.name_or_path", model.name_or_path, "a feature extractor (preprocessor_config.json)"):
-        return WhisperFeatureExtractor.from_pretrained(model.name_or_path, revision=model.revision)
+        return WhisperFeatureExtractor.from_pretrained(model.name_or_path, revision=revision_of(model))
 
 
 def _load_config(model: ModelArguments) -> WhisperConfig:
     with reporting("model.name_or_path", model.name_or_path, "a Whisper config.json"):
-        return WhisperConfig.from_pretrained(model.name_or_path, revision=model.revision)
+        return WhisperConfig.from_pretrained(model.name_or_path, revision=revision_of(model))
 
 
 def _is_multilingual(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -264,7 +267,7 @@ def _is_multilingual(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
         return shape.vocabulary != ENGLISH_VOCABULARY
     config = _load_config(model)
     try:
-        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision)
+        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=revision_of(model))
     except OSError:  # written by hand or long ago: there is no such file
         generation = GenerationConfig()
     return _is_multilingual_config(config, generation, tokenizer)

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, WhisperConfig, WhisperForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 from transformers.models.whisper.configuration_whisper import NON_SPEECH_TOKENS, NON_SPEECH_TOKENS_MULTI
 
 from hf_asr.errors import UserError
@@ -119,7 +125,7 @@ def published_generation_config(
 
 
 def needed_generation_values(
-    config: WhisperConfig, tokenizer: PreTrainedTokenizerBase, multilingual: bool
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, multilingual: bool
 ) -> dict[str, Any]:
     """Return what generation cannot do without: start and end, language and task ids, the longest output."""
     vocabulary = tokenizer.get_vocab()

@@ -60,6 +60,8 @@ DATA = {
 }
 CARD = """---
 base_model: openai/whisper-small
+datasets:
+- org/corpus
 language: ru
 library_name: transformers
 license: apache-2.0
@@ -73,8 +75,6 @@ tags:
 - automatic-speech-recognition
 - hf-asr
 - radio
-datasets:
-- org/corpus
 model-index:
 - name: whisper_ru
   results:
@@ -113,7 +113,7 @@ Radio speech of the north.
 
 ## Results
 
-Scored on 200 clips (0.50 hours, 1,000 words) that were not trained on. Rates in per cent, counted over the whole set \
+Scored on 200 clips (0.50 hours, 1,000 words) of the test split. Rates in per cent, counted over the whole set \
 with the normaliser `basic`; in brackets the 95 % bootstrap interval.
 
 | | WER | CER | MER | WIL | substitutions | deletions | insertions | hits |

@@ -1,8 +1,7 @@
 """Utterances as a ``datasets`` table on disk: memory stays flat for millions of rows, and for audio kept in the rows.
 
 The table is a file named by the hash of its content, so it can never be stale: a changed TSV gives another name. Where
-the file is there already it is used again, so that of several processes, or runs, one writes. It holds no audio but
-that of corpora which have none in files (Parquet).
+the file is there already it is used again. It holds no audio but that of corpora which have none in files (Parquet).
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from itertools import batched
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import pyarrow as pa
@@ -42,65 +41,72 @@ def table_of(read: Callable[[], Iterator[Utterance]]) -> datasets.Dataset:
     """Return the utterances as a memory-mapped table.
 
     Args:
-        read: Reads the utterances; called once to learn their hash, and once more when they are not on disk yet.
+        read: Reads the utterances. It is called a second time when they hold audio that is not on disk yet: reading
+            gigabytes again is better than every process writing them.
 
     Raises:
-        UserError: The cache folder cannot be written, or the corpus changed while it was read.
+        UserError: The cache folder cannot be written.
     """
-    key, count = _hash(read())
-    if not count:
+    utterances = read()
+    first = next(utterances, None)
+    if first is None:
         return datasets.Dataset.from_dict({name: [] for name in ROW_FEATURES}, features=ROW_FEATURES)
+    utterances = chain([first], utterances)
     folder = cache_folder("rows")
-    path = folder / f"{key}.arrow"
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(path, key, read)
-        except OSError as error:
-            raise UserError(
-                f"expected to write the list of clips below {folder}, found that this fails: {error.strerror}. Set "
-                "HF_ASR_CACHE to a folder with space that can be written."
-            ) from error
-    return datasets.Dataset(MemoryMappedTable.from_file(str(path)), fingerprint=key)
+    if first.audio.data is not None:
+        path = folder / f"{_hash(utterances)}.arrow"
+        if path.exists():
+            return _open(path)
+        utterances = read()
+    at_once = ROWS_AT_ONCE if first.audio.data is None else ROWS_WITH_AUDIO_AT_ONCE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _open(_write(folder, utterances, at_once))
+    except OSError as error:
+        raise UserError(
+            f"expected to write the list of clips into {folder}, found that this fails: {error.strerror}. Set "
+            "HF_ASR_CACHE to a folder that can be written and has space."
+        ) from error
 
 
-def _write(path: Path, key: str, read: Callable[[], Iterator[Utterance]]) -> None:
-    """Write under another name, and rename when it is whole and still what was hashed."""
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part")
+def _open(path: Path) -> datasets.Dataset:
+    return datasets.Dataset(MemoryMappedTable.from_file(str(path)), fingerprint=path.stem)
+
+
+def _write(folder: Path, utterances: Iterator[Utterance], at_once: int) -> Path:
+    """Write under a name of its own, then rename to the hash of what was written."""
+    part = folder / f".{uuid.uuid4().hex}.part"
     try:
         with open(part, "wb") as file:
-            digest = _write_rows(file, read())
+            path = folder / f"{_write_rows(file, utterances, at_once)}.arrow"
             file.flush()
             os.fsync(file.fileno())
-        if digest != key:
-            raise UserError("expected the corpus to stay as it is while it is read, found it changed. Start again.")
-        os.replace(part, path)
+        if not path.exists():
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    return path
 
 
-def _write_rows(file: Any, utterances: Iterator[Utterance]) -> str:
-    digest = _start()
-    first = next(utterances)
-    digest.update(_content(first))
-    schema = ROW_FEATURES.arrow_schema
+def _write_rows(file: BinaryIO, utterances: Iterator[Utterance], at_once: int) -> str:
+    """Write a table block by block; return the hash of its rows."""
+    digest, schema = _start(), ROW_FEATURES.arrow_schema
     with pa.ipc.new_stream(file, schema) as writer:
-        writer.write_table(pa.Table.from_pylist([first.as_row()], schema=schema))
-        for block in batched(utterances, ROWS_AT_ONCE if first.audio.data is None else ROWS_WITH_AUDIO_AT_ONCE):
+        while block := list(islice(utterances, at_once)):
             for utterance in block:
                 digest.update(_content(utterance))
             writer.write_table(pa.Table.from_pylist([utterance.as_row() for utterance in block], schema=schema))
     return digest.hexdigest()
 
 
-def _hash(utterances: Iterator[Utterance]) -> tuple[str, int]:
-    digest, count = _start(), 0
-    for count, utterance in enumerate(utterances, start=1):
+def _hash(utterances: Iterator[Utterance]) -> str:
+    digest = _start()
+    for utterance in utterances:
         digest.update(_content(utterance))
-    return digest.hexdigest(), count
+    return digest.hexdigest()
 
 
-def _start() -> hashlib._Hash:
+def _start() -> hashlib.blake2b:
     return hashlib.blake2b(repr(ROW_TYPES).encode(), digest_size=16)
 
 

@@ -1,0 +1,229 @@
+"""What a scored split leaves on disk, ``test_results.json`` and ``test_predictions.csv``, and how it is read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_asr.errors import UserError
+from hf_asr.evaluation.counts import ErrorCounts, count_errors
+from hf_asr.evaluation.intervals import PairedDifference, Rate, paired_difference_interval, speakers_for_test, summarize
+from hf_asr.evaluation.metrics import compute_metrics
+from hf_asr.utterance import Drops, Hypothesis, Seconds
+
+RESULTS = "test_results.json"
+PREDICTIONS = "test_predictions.csv"
+COLUMNS = (
+    "id",
+    "reference",
+    "hypothesis",
+    "reference_normalized",
+    "hypothesis_normalized",
+    "duration",
+    "speaker",
+    "substitutions",
+    "deletions",
+    "insertions",
+    "hits",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One clip that has a hypothesis."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    duration: Seconds | None
+    speaker: str
+
+
+def join_rows(rows: Mapping[str, Sequence[Any]], hypotheses: Sequence[Hypothesis]) -> list[ScoredRow]:
+    """Join a split's columns with its hypotheses by id, in the split's order; rows without a hypothesis are left out.
+
+    Args:
+        rows: Columns ``id``, ``text``, ``duration`` and ``speaker`` of the split, equally long.
+        hypotheses: What was recognised, each id once.
+    """
+    texts = {hypothesis.id: hypothesis.text for hypothesis in hypotheses}
+    assert len(texts) == len(hypotheses) and texts.keys() <= set(rows["id"]), "a hypothesis of no clip, or two of one"
+    columns = zip(rows["id"], rows["text"], rows["duration"], rows["speaker"], strict=True)
+    return [ScoredRow(id, text, texts[id], seconds, name or "") for id, text, seconds, name in columns if id in texts]
+
+
+def write_results(
+    directory: str | Path,
+    *,
+    rows: Mapping[str, Sequence[Any]],
+    hypotheses: Sequence[Hypothesis],
+    skipped: Drops,
+    conditions: Mapping[str, Any],
+    wall_seconds: Seconds | None,
+    normalizer: str = "basic",
+    metrics: Sequence[str] = ("wer", "cer", "mer", "wil"),
+    split: str = "test",
+    seed: int = 42,
+    save_predictions: bool = True,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score a split and write its results, and its predictions when wanted; files appear whole or not at all.
+
+    Args:
+        directory: Folder of the two files, made when missing.
+        rows: Columns ``id``, ``text``, ``duration`` (seconds) and ``speaker`` of the split.
+        hypotheses: One for each clip that could be decoded; joined by id.
+        skipped: What was left out of the split and why, clips that could not be decoded included.
+        conditions: Decoding conditions; their keys stand beside the others.
+        wall_seconds: Time the decoding took; None where it is unknown.
+        normalizer: Text pipeline both sides go through.
+        metrics: Names of ``evaluate.Metric`` modules that are computed too (``evaluation.metrics``).
+        split: Name of the split.
+        seed: Seed of the intervals.
+        save_predictions: Whether to write ``test_predictions.csv``.
+        about: More keys to store, such as the model's name.
+
+    Returns:
+        What ``test_results.json`` holds. Rates are fractions.
+
+    Raises:
+        UserError: There is nothing to score, or the folder cannot be written.
+    """
+    scored = join_rows(rows, hypotheses)
+    counts = _count(scored, normalizer)
+    results = summarize(counts, [row.speaker for row in scored], seed)
+    results |= compute_metrics(metrics, counts.reference_normalized, counts.hypothesis_normalized)
+    results |= _speed(scored, wall_seconds)
+    results |= {"skipped": skipped.counts(), "skipped_items": skipped.to_dict(), "split": split, "seed": seed}
+    results |= {**conditions, **(about or {})}
+    folder = Path(directory)
+    if save_predictions:
+        _replace(folder / PREDICTIONS, _predictions(scored, counts))
+    _replace(folder / RESULTS, json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    return results
+
+
+def read_results(directory: str | Path) -> dict[str, Any]:
+    """Read ``test_results.json`` of a folder.
+
+    Raises:
+        UserError: There is none, or it is not whole.
+    """
+    path = Path(directory) / RESULTS
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"expected {RESULTS} in {directory}, found none; score that split first") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"expected JSON in {path}, found something else ({error}); score that split again") from error
+    return results
+
+
+def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
+    """Read ``test_predictions.csv`` of a folder: one dictionary a clip, numbers as numbers, unknown duration None.
+
+    Raises:
+        UserError: There is none, or its columns are others.
+    """
+    path = Path(directory) / PREDICTIONS
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise UserError(f"expected the columns {', '.join(COLUMNS)} in {path}, found {reader.fieldnames}")
+            return [_typed(row) for row in reader]
+    except FileNotFoundError:
+        raise UserError(
+            f"expected {PREDICTIONS} in {directory}, found none; score that split again and keep its predictions"
+        ) from None
+
+
+def compare_results(before: str | Path, after: str | Path, *, seed: int = 42, rate: Rate = "wer") -> PairedDifference:
+    """Compare two result folders of the same split, clip by clip.
+
+    Speakers are drawn where every clip's speaker is known and there are enough of them for a test to reach 5 %,
+    else clips.
+
+    Args:
+        before: Folder of the first system (``baseline``).
+        after: Folder of the second (``test``).
+        seed: Seed of interval and test.
+        rate: ``wer`` or ``cer``.
+
+    Raises:
+        UserError: A file is missing, or the folders hold other clips or references.
+    """
+    rows, counts = zip(*map(_read_counts, (before, after)), strict=True)
+    speakers = speakers_for_test([row["speaker"] for row in rows[0]])
+    return paired_difference_interval(counts[0], counts[1], speakers=speakers, seed=seed, rate=rate)
+
+
+def _read_counts(directory: str | Path) -> tuple[list[dict[str, Any]], ErrorCounts]:
+    rows = read_predictions(directory)
+    columns = {name: [row[name] for row in rows] for name in ("id", "reference_normalized", "hypothesis_normalized")}
+    counts = count_errors(
+        columns["reference_normalized"], columns["hypothesis_normalized"], normalizer="none", ids=columns["id"]
+    )
+    return rows, counts
+
+
+def _count(scored: Sequence[ScoredRow], normalizer: str) -> ErrorCounts:
+    return count_errors(
+        [row.reference for row in scored],
+        [row.hypothesis for row in scored],
+        normalizer=normalizer,
+        ids=[row.id for row in scored],
+    )
+
+
+def _speed(scored: Sequence[ScoredRow], wall_seconds: Seconds | None) -> dict[str, Any]:
+    """Return seconds of audio and RTFx, seconds of audio decoded a second; null where something is not known."""
+    durations = [row.duration for row in scored if row.duration is not None]
+    seconds = sum(durations) if len(durations) == len(scored) else None
+    rtfx = seconds / wall_seconds if seconds is not None and wall_seconds else None
+    return {"seconds_of_audio": seconds, "wall_seconds": wall_seconds, "rtfx": rtfx}
+
+
+def _predictions(scored: Sequence[ScoredRow], counts: ErrorCounts) -> str:
+    """Return the table as CSV; every text is quoted, so that line ends and commas inside are safe."""
+    table = io.StringIO()
+    writer = csv.writer(table, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    numbers = zip(
+        *(column.tolist() for column in (counts.substitutions, counts.deletions, counts.insertions, counts.hits))
+    )
+    normalized = zip(counts.reference_normalized, counts.hypothesis_normalized, strict=True)
+    for row, pair, edits in zip(scored, normalized, numbers, strict=True):
+        writer.writerow((row.id, row.reference, row.hypothesis, *pair, row.duration, row.speaker, *edits))
+    return table.getvalue()
+
+
+def _typed(row: Mapping[str, str]) -> dict[str, Any]:
+    numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
+    return {**row, "duration": float(row["duration"]) if row["duration"] else None, **numbers}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it: a reader sees the old or the new one, never a part.
+
+    A lone surrogate, which UTF-8 cannot hold, is written as its escape.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"expected a folder that can be written, found {path.parent}: {error.strerror}; choose another folder, "
+            "or make room"
+        ) from error
