@@ -40,7 +40,7 @@ _EMOJI_PARTS = dict.fromkeys((0xFE0E, 0xFE0F, 0x20E3), "")
 _FORMAT = {0x200B: " ", 0x200C: "\u200c", 0x200D: "\u200d", 0x180E: "\u180e"}
 
 _JOINERS = "\u200c\u200d\u180e"
-_STRAY_JOINER = re.compile(rf"(?<![^\s'{_JOINERS}])[{_JOINERS}]+|[\u200c\u180e](?![^\s'{_JOINERS}])")
+_STRAY_JOINER = re.compile(rf"(?<![^\s'ʼʻ{_JOINERS}])[{_JOINERS}]+|[\u200c\u180e](?![^\s'ʼʻ{_JOINERS}])")
 _INNER_LETTER_APOSTROPHE = re.compile(r"(?<=[^\s'ʼʻ])[ʼʻ](?=[^\s'ʼʻ])")
 _STRAY_APOSTROPHE = re.compile(r"(?<![^\s'])'+|'+(?![^\s'])|''+")
 _STRAY_MIDDLE_DOT = re.compile(r"(?<![lL])·|·(?![lL])")  # Catalan spells col·lecció with it
@@ -60,7 +60,7 @@ _GIGASPEECH_FILLERS = frozenset(
     ("uh", "uhh", "um", "eh", "mm", "hm", "ah", "huh", "ha", "er", "oof", "hee", "ach", "eee", "ew")
 )
 
-_SENTENCE_START = re.compile(r"(^\W*|[.!?…]\W*\s\W*)(\w)")
+_SENTENCE_START = re.compile(r"(^\W*|[.!?…][^\w\s,;:]*\s\W*)(\w)")
 _ENGLISH_I = re.compile(r"\bi\b(?!\.\w)")  # not in i.e.
 
 # Languages written without spaces between words, so that a "word" is whatever a writer left unbroken. Macrolanguage

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.cli.summary import summarize_run
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_baseline, score_split
-    from hf_asr.features.cache import prepare_splits
+    from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Heavy libraries come after the configuration was found right.
     from hf_asr.data.corpora import build_splits
-    from hf_asr.features.cache import prepare_splits
+    from hf_asr.features.prepare import prepare_splits
     from hf_asr.models import get_family
     from hf_asr.training.run import log_to
 

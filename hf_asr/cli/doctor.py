@@ -44,10 +44,9 @@ def run(options: argparse.Namespace) -> int:
     overrides = [word for word in options.config if is_override(word)] + options.overrides
     if overrides and not files:
         raise UserError(f"expected --config with a YAML beside key=value, found only {' '.join(overrides)}. Add one.")
-    if not files:
-        return report(list(check_machine(Path())), Console())
-    arguments = load_arguments(files, overrides)
-    return report([*check_machine(arguments.run_dir), *check_run(arguments)], Console())
+    with Console(stderr=True).status("looking"):
+        checks = list(check_machine(Path()) if not files else check_run(load_arguments(files, overrides)))
+    return report(checks, Console())
 
 
 def report(checks: Sequence[Check], console: Console) -> int:
@@ -69,26 +68,30 @@ def report(checks: Sequence[Check], console: Console) -> int:
 
 
 def check_run(arguments: Arguments) -> Iterator[Check]:
-    """Yield what a configuration's model and corpus are checked for; one that cannot be read is a finding."""
-    from hf_asr.cli.machine import check_device, check_model_reachable, check_threads
+    """Yield the checks of machine, model and corpus; a model or corpus that cannot be read is a finding."""
+    from hf_asr.cli.machine import check_machine, check_model_reachable
     from hf_asr.data.checks import Check
     from hf_asr.data.corpora import build_splits
     from hf_asr.errors import UserError
 
-    yield check_device(wanted_dtype(arguments), on_cpu=bool(arguments.training.get("use_cpu")))
     workers = arguments.data.num_workers
-    yield check_threads(0 if isinstance(workers, str) else workers)
+    yield from check_machine(
+        arguments.run_dir,
+        dtype=wanted_dtype(arguments),
+        on_cpu=is_on_cpu(arguments),
+        num_workers=0 if isinstance(workers, str) else workers,
+    )
     yield check_model_reachable(arguments.model.name_or_path, arguments.model.revision)
     encoder = processor = None
     try:
         processor, config, encoder = load_text_side(arguments)
         yield from check_room(arguments, config)
     except UserError as error:
-        yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="See above.")
+        yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="As it says.")
     try:
         splits = build_splits(arguments.data, seed=arguments.experiment.seed)
     except UserError as error:
-        yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="See above.")
+        yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="As it says.")
         return
     yield from check_data(arguments, splits, processor, encoder)
 
@@ -98,6 +101,11 @@ def wanted_dtype(arguments: Arguments) -> str:
     if arguments.training.get("bf16"):
         return "bfloat16"
     return "float16" if arguments.training.get("fp16") else "float32"
+
+
+def is_on_cpu(arguments: Arguments) -> bool:
+    """Tell whether training is told to leave an accelerator alone."""
+    return bool(arguments.training.get("use_cpu"))
 
 
 def load_text_side(arguments: Arguments) -> tuple[ProcessorMixin, PreTrainedConfig, ClipEncoder]:
@@ -119,9 +127,9 @@ def check_room(arguments: Arguments, config: PreTrainedConfig) -> Iterator[Check
     from hf_asr.cli.machine import check_disk, check_memory
     from hf_asr.training.arguments import DEFAULTS
 
-    weights, on_cpu = 4 * num_parameters(config), bool(arguments.training.get("use_cpu"))
+    weights = 4 * num_parameters(config)
     kept = arguments.training.get("save_total_limit", DEFAULTS["save_total_limit"]) or 1
-    yield check_memory(weights * (2 + ADAM_STATES), "weights, gradients and AdamW's states", on_cpu=on_cpu)
+    yield check_memory(weights * (2 + ADAM_STATES), "weights, gradients and AdamW's states", on_cpu=is_on_cpu(arguments))
     yield check_disk(arguments.run_dir, (kept + 1) * weights * (1 + ADAM_STATES) + weights, "checkpoints")
 
 
@@ -150,7 +158,7 @@ def check_data(
     for split in splits.values():
         clips = None if split.seconds is None else len(split.rows)
         yield checks.check_split(split.name, clips, split.seconds, split.drops)
-        yield from (leak_check(line) for line in split.warnings)
+    yield from check_leaks(splits)
     transcripts = [item for split in splits.values() for item in transcripts_of(split, arguments)]
     yield sample_check(splits, len(transcripts))
     yield checks.check_empty(transcripts)
@@ -162,14 +170,22 @@ def check_data(
         yield from check_cache(arguments, splits, encoder)
 
 
-def leak_check(line: str) -> Check:
-    """Turn a split's warning into a finding."""
+def check_leaks(splits: dict[str, Split]) -> Iterator[Check]:
+    """Yield a finding for everything that two splits share."""
     from hf_asr.data.checks import Check
 
-    expected = "splits that share neither clips nor sentences nor speakers"
-    return Check(
-        "leak", ok=False, expected=expected, found=line, do="Set data.splits so that none is in two: WER would flatter."
-    )
+    lines = [line for split in splits.values() for line in split.warnings]
+    if not lines:
+        seen = [split.name for split in splits.values() if split.seconds is not None]
+        yield Check("leaks", ok=True, found=f"none between {', '.join(seen)}")
+    for line in lines:
+        yield Check(
+            "leaks",
+            ok=False,
+            found=line,
+            expected="splits that share neither clips nor sentences nor speakers",
+            do="Change data.splits so that none is in two, or WER flatters the model.",
+        )
 
 
 def sample_check(splits: dict[str, Split], looked_at: int) -> Check:

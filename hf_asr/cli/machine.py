@@ -21,16 +21,21 @@ MIN_MEMORY = 4 * GIB
 MIN_DISK = 2 * GIB
 
 
-def check_machine(folder: Path) -> Iterator[Check]:
-    """Yield every check that needs no configuration.
+def check_machine(
+    folder: Path, *, dtype: str = "float32", on_cpu: bool = False, num_workers: int = 0
+) -> Iterator[Check]:
+    """Yield every check that needs neither model nor corpus.
 
     Args:
         folder: Where runs will be written; its disk is looked at.
+        dtype: What training will compute in.
+        on_cpu: Whether it is told to leave an accelerator alone.
+        num_workers: Loader workers of one process.
     """
     yield check_disk(folder)
     yield check_memory()
-    yield check_device()
-    yield check_threads()
+    yield check_device(dtype, on_cpu=on_cpu)
+    yield check_threads(num_workers)
     yield check_offline()
     yield check_versions()
 
@@ -145,11 +150,12 @@ def check_model_reachable(name: str, revision: str | None) -> Check:
 
     local = name.startswith("config:") or Path(name).is_dir()
     cached = not local and isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    forbidden = not local and not cached and is_offline()
     state = "local" if local else "in the local cache" if cached else "to be fetched from the Hub"
     return Check(
         "model",
-        ok=local or cached or not is_offline(),
-        found=f"{name}: {state}" + (", which HF_HUB_OFFLINE forbids" if is_offline() else ""),
+        ok=not forbidden,
+        found=f"{name}: {state}" + (", which HF_HUB_OFFLINE forbids" if forbidden else ""),
         expected="a folder, config:NAME, or a name that the Hub or its local cache has",
         do="Unset HF_HUB_OFFLINE, fetch it first with `hf download`, or give a folder.",
     )
@@ -157,13 +163,14 @@ def check_model_reachable(name: str, revision: str | None) -> Check:
 
 def check_versions() -> Check:
     """Compare the installed libraries with the ranges that the package asks for."""
-    wrong = []
-    for text in importlib.metadata.requires("hf_asr") or []:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            version = importlib.metadata.version(requirement.name)
-            if not requirement.specifier.contains(version, prereleases=True):
-                wrong.append(f"{requirement.name} {version} (not {requirement.specifier})")
+    try:
+        requirements = [Requirement(text) for text in importlib.metadata.requires("hf_asr") or []]
+        core = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
+        versions = {item: importlib.metadata.version(item.name) for item in core}
+        outside = {item: version for item, version in versions.items() if not item.specifier.contains(version, True)}
+        wrong = [f"{item.name} {version} (not {item.specifier})" for item, version in outside.items()]
+    except importlib.metadata.PackageNotFoundError as error:
+        wrong = [f"{error.name} is not installed"]
     return Check(
         "libraries",
         ok=not wrong,

@@ -82,12 +82,12 @@ def copy_recipe(recipes: dict[str, Traversable], name: str, dest: Path) -> Path:
         raise UserError(f"expected the name of one recipe, found {found} for {name!r}. There are: {', '.join(recipes)}")
     chosen = (exact or fitting)[0]
     target = dest / Path(chosen).name if dest.is_dir() else dest
+    if target.exists():
+        raise UserError(f"expected a new file, found {target} there already. Give another DEST.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             file.write(recipes[chosen].read_bytes())
-    except FileExistsError as error:
-        raise UserError(f"expected a new file, found {target} there already. Give another DEST.") from error
     except OSError as error:
         raise UserError(
             f"expected a place that can be written, found {target}: {error.strerror}. Give another DEST."

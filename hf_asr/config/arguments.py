@@ -33,9 +33,14 @@ class Bounds(NamedTuple):
         return not (too_low or too_high)
 
     def __str__(self) -> str:
-        low = None if self.low is None else f"{'more than' if self.above else 'at least'} {self.low:g}"
-        high = None if self.high is None else f"{'less than' if self.below else 'at most'} {self.high:g}"
+        low = None if self.low is None else f"{'more than' if self.above else 'at least'} {plain(self.low)}"
+        high = None if self.high is None else f"{'less than' if self.below else 'at most'} {plain(self.high)}"
         return " and ".join(part for part in (low, high) if part)
+
+
+def plain(number: float) -> str:
+    """Write a number without an exponent or a trailing .0 where it is whole."""
+    return str(int(number)) if float(number).is_integer() else str(number)
 
 
 POSITIVE = Bounds(0, above=True)
@@ -60,7 +65,6 @@ CORPUS_KEYS = (
     "name",
     "subset",
     "language",
-    "task",
     "splits",
     "columns",
     "filter_votes",
@@ -115,7 +119,7 @@ class ModelArguments:
     )
     dtype: str = option(
         "auto",
-        "Type of the loaded weights; `auto` is float32 for whatever is trained and the stored type for frozen parts.",
+        "Type of the loaded weights; `auto` is float32: half-precision weights do not train.",
         choices=DTYPES,
     )
     attn_implementation: str = option("sdpa", "How attention is computed.", choices=ATTENTION)
@@ -134,15 +138,16 @@ class DataArguments:
 
     corpus: str = option("", "What kind of corpus is read; required unless `sources` is given.", choices=CORPORA)
     path: str | None = option(
-        None, "Release folder or archive (common_voice), folder (gigaspeech, audiofolder), file or folder (manifest)."
+        None,
+        "Release folder or archive (common_voice), folder (gigaspeech, audiofolder), CSV, TSV or JSONL (manifest), "
+        "folder or Parquet file (hub).",
     )
     transcripts: str | None = option(
-        None, "Folder or file with the transcripts when they are not beside the audio (TSVs of a `.tar.gz` release)."
+        None,
+        "Transcripts kept apart from the audio: TSVs or a folder of them (common_voice), GigaSpeech.json, a manifest.",
     )
-    name: str | None = option(None, "Name of a data set: a Hub id (ORG/NAME), or its folder, for `hub`.")
-    subset: str | None = option(
-        None, "Subset or configuration of it: XS to XL for gigaspeech, a config name for `hub`."
-    )
+    name: str | None = option(None, "Hub id (ORG/NAME) or folder of a data set, for hub and gigaspeech.")
+    subset: str | None = option(None, "Its configuration (hub), or what train is: XS, S, M, L or XL (gigaspeech).")
     language: str | None = option(
         None, 'BCP-47 tag of the speech, such as `ru`, `zh-CN`, `yue`; quote `"no"` (Norwegian).', check="language"
     )
@@ -167,7 +172,10 @@ class DataArguments:
     max_seconds: float = option(30.0, "Longer clips are left out, counted and named.", bounds=POSITIVE)
     limit: dict[str, int] = field(
         default_factory=dict,
-        metadata={"help": "Most clips of train, validation and test that are used.", "check": "limit"},
+        metadata={
+            "help": "How many clips of train, validation and test are used: the first ones that pass the filters.",
+            "check": "limit",
+        },
     )
     streaming: bool = option(False, "Read the training split as a stream; needs `training.max_steps`.")
     shuffle_buffer: int = option(1000, "Clips among which a stream is shuffled.", bounds=AT_LEAST_1)
@@ -204,7 +212,10 @@ class FeatureArguments:
     )
     store_dtype: str = option("float16", "Type of the stored features.", choices=("float16", "float32"))
     num_proc: int | str = option(
-        "auto", "Processes that compute features; `auto` is one per core.", choices=("auto",), bounds=AT_LEAST_1
+        "auto",
+        "Processes that compute features; `auto` is one per core, fewer for few clips.",
+        choices=("auto",),
+        bounds=AT_LEAST_1,
     )
 
 
@@ -295,7 +306,8 @@ class HubArguments:
     push: bool = option(False, "Push `best_checkpoint` and its card at the end.")
     license: str | None = option(None, "Licence identifier for the card, such as `apache-2.0`.")
     card: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "Further metadata of the model card, in the Hub's own names."}
+        default_factory=dict,
+        metadata={"help": "`title`, `description` and `limits` are texts of the model card; all else is its metadata."},
     )
 
 

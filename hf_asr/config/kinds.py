@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 def is_whole(value: Any) -> bool:
     """Tell whether it is a whole number; 1e3, which YAML reads as 1000.0, is one."""
-    return is_number(value) and float(value).is_integer()
+    return is_number(value) and (isinstance(value, int) or value.is_integer())
 
 
 def is_texts(value: Any) -> bool:
@@ -123,11 +123,16 @@ def found(value: Any) -> str:
         case str():
             return f"'{value}'" if len(value) <= 200 else f"'{value[:200]}...'"
         case list():
-            return f"a list ({', '.join(map(str, value[:5]))}{', ...' if len(value) > 5 else ''})"
+            return f"a list ({some(value)})"
         case dict():
-            return f"a mapping ({', '.join(map(str, list(value)[:5]))}{', ...' if len(value) > 5 else ''})"
+            return f"a mapping ({some(list(value))})"
         case _:
             return f"{value!r}"
+
+
+def some(items: list[Any]) -> str:
+    """Write the first five items, each cut to 60 characters."""
+    return ", ".join([*(str(item)[:60] for item in items[:5]), *(["..."] if len(items) > 5 else [])])
 
 
 def is_open(value: Any) -> bool:

@@ -146,7 +146,7 @@ def parse_yaml(text: str) -> Any:
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         context = f" ({error.context})" if error.context else ""
         raise ConfigError([f"{place}expected YAML, found a mistake: {error.problem}{context}."]) from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:  # ValueError: 5,000 digits, half a surrogate
         first = str(error).strip().splitlines()[0]
         raise ConfigError([f"expected YAML, found a mistake: {first}."]) from error
     except RecursionError as error:

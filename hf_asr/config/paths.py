@@ -70,5 +70,5 @@ def local_split(split: Any) -> Any:
     if isinstance(split, dict):
         return local_data(split)
     path = os.path.expanduser(split)
-    is_path = bool(os.path.splitext(path)[1]) or os.sep in path
+    is_path = bool(os.path.splitext(path)[1]) or os.sep in path or "/" in path
     return absolute(split) if is_path and os.path.isfile(path) else split

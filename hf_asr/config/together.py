@@ -38,6 +38,9 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
         yield "training.bf16: expected bf16 or fp16, found both. Set one of them to false."
     if isinstance(training.get("scheduler"), dict) and training["scheduler"].get("name") is None:
         yield f"training.scheduler.name: expected one of {', '.join(SCHEDULERS)}, found nothing. Give it."
+    freeze, adapter = section_of(tree, "freeze"), section_of(tree, "peft").get("method", "none")
+    if adapter != "none" and (freeze.get("groups") or freeze.get("last_n_encoder_layers") is not None):
+        yield f"freeze: peft.method {adapter} already freezes the whole model, found both. Remove one of them."
     if hub.get("push") is True and not hub.get("repo"):
         yield "hub.push: expected hub.repo (ORG/NAME) beside it, found nothing. Give it."
     yield from check_placeholders(tree, "")

@@ -20,7 +20,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from hf_asr.config.arguments import DataArguments
@@ -209,9 +208,5 @@ def _table_of(release: Release, split: str) -> Region:
 def _durations(release: Release) -> Mapping[str, float]:
     """Return what Mozilla's clip_durations.tsv says; ours, which also has sizes to check, is read when filling."""
     region = release.tables.get(Path(DURATIONS).stem)
-    return _foreign_durations(region, file_key(region.path)) if region else {}
-
-
-@lru_cache(maxsize=2)
-def _foreign_durations(region: Region, key: str) -> Mapping[str, float]:
-    return {clip: seconds for clip, (seconds, size) in read_durations(region).items() if size is None}
+    known = read_durations(region, file_key(region.path)) if region else {}
+    return {clip: seconds for clip, (seconds, size) in known.items() if size is None}

@@ -40,12 +40,14 @@ class Container:
         samples: Samples a channel that MPEG frames hold; None for other formats, where the header knows.
         rate: Their sampling rate in Hz; 0 where ``samples`` is None.
         frame: Samples of one MPEG frame; 0 where ``samples`` is None.
+        has_length: False for MPEG frames without a Xing or Info header before them.
     """
 
     fault: str = ""
     samples: int | None = None
     rate: int = 0
     frame: int = 0
+    has_length: bool = True
 
 
 def inspect(data: bytes) -> Container:
@@ -66,6 +68,32 @@ def inspect(data: bytes) -> Container:
     if data[:3] == b"ID3" or _frame_header(data, 0) is not None:
         return _inspect_mp3(data)
     return Container()
+
+
+def with_length(data: bytes, container: Container) -> bytes:
+    """Put a Xing header before an MP3 that has none.
+
+    libsndfile estimates the length of such an MP3 from its size and first bit rate, and reads no further: of a variable
+    bit rate that begins high, or of two files joined, the end would be missing.
+
+    Args:
+        data: The whole file.
+        container: What :func:`inspect` said of it.
+
+    Returns:
+        ``data`` as it was, where it is no MP3 or has the header.
+    """
+    if container.has_length or container.samples is None:
+        return data
+    position = _id3_length(data)
+    # No checksum; bit rate 9, 128 or 80 kbit/s, makes a frame large enough at every rate; no padding.
+    head = bytes((0xFF, data[position + 1] | 1, 0x90 | data[position + 2] & 0x0C, data[position + 3]))
+    header = _frame_header(head, 0)
+    assert header is not None
+    is_mono, is_mpeg1 = head[3] >> 6 == 3, head[1] >> 3 & 3 == 3
+    side_information = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
+    count = (container.samples // container.frame).to_bytes(4, "big")
+    return (head + bytes(side_information) + b"Xing\0\0\0\1" + count).ljust(header[0], b"\0") + data[position:]
 
 
 def _wav_fault(data: bytes) -> str:
@@ -124,7 +152,7 @@ def _inspect_mp3(data: bytes) -> Container:
         fault = f"truncated: of its last MPEG frame only {len(rest)} bytes are there"
     elif promised is not None and promised > count + 1 and not rest:
         fault = f"truncated: its header promises {promised} MPEG frames, {count} are there"
-    return Container(fault, count * frame, rate, frame)
+    return Container(fault, count * frame, rate, frame, promised is not None)
 
 
 def _id3_length(data: bytes) -> int:

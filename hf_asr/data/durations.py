@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from rich.progress import track
 
-from hf_asr.data.archives import cache_folder, is_archive, write_atomically
+from hf_asr.data.archives import cache_folder, file_key, is_archive, write_atomically
 from hf_asr.data.audio import BrokenAudio, duration_of
 from hf_asr.data.tables import Region, byte_lines
 from hf_asr.utterance import AudioRef, Drops, Seconds, Utterance
@@ -54,8 +55,14 @@ def fill_durations(
     return [filled for row in rows if (filled := _filled(row, lengths, drops)) is not None]
 
 
-def read_durations(region: Region) -> dict[str, tuple[Seconds, int | None]]:
-    """Read a ``clip_durations.tsv``, Mozilla's or ours; lines that make no sense are left out, they are re-read.
+@lru_cache(maxsize=2)
+def read_durations(region: Region, key: str) -> Mapping[str, tuple[Seconds, int | None]]:
+    """Read a ``clip_durations.tsv``, Mozilla's or ours; lines that make no sense are left out, those clips are read.
+
+    Args:
+        region: Where it is.
+        key: The file's :func:`file_key`; while it stays the same, the file is not read again (a split is filled block
+            by block).
 
     Returns:
         Clip to (seconds, bytes of the clip, None where the file does not tell). Empty where it has not the columns.
@@ -102,7 +109,7 @@ class _Sidecar:
         """Return what is known of these files and still true: they have the size they had."""
         for path in (self.cached, self.beside):
             if path is not None and path.is_file():
-                self.known |= read_durations(Region(path))
+                self.known |= read_durations(Region(path), file_key(path))
         found = {}
         for audio in wanted:
             seconds, size = self.known.get(self._name(audio), (0.0, None))

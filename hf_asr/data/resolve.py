@@ -1,4 +1,4 @@
-"""What ``data.splits`` and ``data.sources`` say, turned into a list of what has to be read; nothing is opened here.
+"""What ``data.splits`` and ``data.sources`` say, turned into a list of what has to be read.
 
 An entry of ``data.splits`` may be
 
@@ -11,23 +11,23 @@ An entry of ``data.splits`` may be
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hf_asr.config.arguments import DataArguments
+from hf_asr.data.columns import GUESSES
 from hf_asr.data.held_out import HeldOut, held_out_of
+from hf_asr.data.listing import open_rows
 from hf_asr.errors import UserError
+from hf_asr.utterance import Drops
 
-# What a corpus calls its splits. GigaSpeech's reader takes train for data.subset; a manifest has no usual names.
+# What a corpus calls its splits, where not by our names. GigaSpeech's reader takes train for data.subset.
 USUAL: dict[str, dict[str, str]] = {
-    "common_voice": {"train": "train", "validation": "dev", "test": "test"},
-    "gigaspeech": {"train": "train", "validation": "DEV", "test": "TEST"},
-    "hub": {"train": "train", "validation": "validation", "test": "test"},
-    "audiofolder": {"train": "train", "validation": "validation", "test": "test"},
-    "synthetic": {"train": "train", "validation": "validation", "test": "test"},
-    "manifest": {},
+    "common_voice": {"validation": "dev"},
+    "gigaspeech": {"validation": "DEV", "test": "TEST"},
 }
 # Where a corpus is. A mapping that gives one of the first four is another place: it inherits none of them.
 PLACE = ("path", "transcripts", "name", "subset")
@@ -170,22 +170,27 @@ def _given(data: DataArguments, split: str, entry: Any, whole: bool) -> tuple[Pa
 
 
 def _usual(data: DataArguments, split: str, whole: bool) -> str | None:
-    """Return what the corpus usually calls a split; a manifest that is one split is read whole."""
-    if data.columns.get("split"):
-        return split
+    """Return what the corpus usually calls a split; None for a manifest that has no such split.
+
+    A manifest without a column of splits is train; given as a mapping, it is the split that the mapping stands for.
+    """
     file = data.transcripts or data.path
-    if data.corpus == "manifest" and (whole or split == "train") and file and Path(file).is_file():
-        return file
-    return USUAL[data.corpus].get(split)
+    if data.corpus != "manifest" or (file and os.path.isdir(file)) or data.columns.get("split"):
+        return USUAL.get(data.corpus, {}).get(split, split)
+    if not file or _has_column_of_splits(file):
+        return split if file else None
+    return file if whole or split == "train" else None
+
+
+def _has_column_of_splits(manifest: str) -> bool:
+    columns, _ = open_rows(Path(manifest), Drops())
+    return any(column.casefold() in GUESSES["split"] for column in columns)
 
 
 def _missing(data: DataArguments, split: str) -> str:
-    ways = [f"Give data.splits.{split}"]
-    if split != "train":
-        ways.append(f"or carve it from train with data.splits.held_out.{split}=0.05")
-    if data.corpus == "manifest":
-        ways.append("or name the column that tells the splits apart in data.columns.split")
+    carve = "" if split == "train" else f"carve it from train with data.splits.held_out.{split}=0.05, or "
+    place = f"{data.transcripts or data.path or 'no data.path'} has no column of splits"
     raise UserError(
-        f"data.splits.{split}: expected to know what {split} is, found no entry, and {data.corpus} has no usual name "
-        f"for it. {', '.join(ways)}."
+        f"data.splits.{split}: expected to know which clips are {split}, found no entry, and {place}. Give "
+        f"data.splits.{split} a file, {carve}name the column that tells the splits apart in data.columns.split."
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def check_file(path: str | os.PathLike[str], expected: str) -> Path:
 
 def byte_lines(region: Region) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, bytes without line end and byte order mark), split at line feeds only."""
-    remaining = region.size or 2**63
+    remaining = region.size or sys.maxsize
     with open(region.path, "rb") as file:
         file.seek(region.offset)
         number = 0
@@ -180,7 +181,7 @@ def _decode(line: bytes) -> tuple[str, str]:
     try:
         return line.decode("utf-8"), ""
     except UnicodeDecodeError as error:
-        return "", f"not UTF-8 at byte {error.start + 1} of the line"
+        return "", f"not UTF-8 at byte {error.start + 1}"
 
 
 class _Lines:

@@ -53,7 +53,8 @@ def join_rows(rows: Mapping[str, Sequence[Any]], hypotheses: Sequence[Hypothesis
         hypotheses: What was recognised, each id once.
     """
     texts = {hypothesis.id: hypothesis.text for hypothesis in hypotheses}
-    assert len(texts) == len(hypotheses) and texts.keys() <= set(rows["id"]), "a hypothesis of no clip, or two of one"
+    assert len(texts) == len(hypotheses), "two hypotheses of one clip"
+    assert texts.keys() <= set(rows["id"]), "a hypothesis of no clip"
     columns = zip(rows["id"], rows["text"], rows["duration"], rows["speaker"], strict=True)
     return [ScoredRow(id, text, texts[id], seconds, name or "") for id, text, seconds, name in columns if id in texts]
 
@@ -195,9 +196,8 @@ def _predictions(scored: Sequence[ScoredRow], counts: ErrorCounts) -> str:
     table = io.StringIO()
     writer = csv.writer(table, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(COLUMNS)
-    numbers = zip(
-        *(column.tolist() for column in (counts.substitutions, counts.deletions, counts.insertions, counts.hits))
-    )
+    columns = (counts.substitutions, counts.deletions, counts.insertions, counts.hits)
+    numbers = zip(*(column.tolist() for column in columns), strict=True)
     normalized = zip(counts.reference_normalized, counts.hypothesis_normalized, strict=True)
     for row, pair, edits in zip(scored, normalized, numbers, strict=True):
         writer.writerow((row.id, row.reference, row.hypothesis, *pair, row.duration, row.speaker, *edits))

@@ -12,10 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_asr.config.arguments import Arguments, DataArguments
 from hf_asr.hub.privacy import cut_paths, last_part, public_value
+from hf_asr.utterance import Seconds
 
 # The snippet names this folder while the card lies in the run folder, and the repository once it is pushed.
 LOCAL_MODEL = "best_checkpoint"
 METRICS = ("wer", "cer", "mer", "wil")
+CONDITIONS = ("window", "dtype", "batch_size", "generation")
 COUNTS = ("substitutions", "deletions", "insertions", "hits")
 # Keys of hub.card that are text of the card; every other key goes into its metadata.
 TEXT_KEYS = ("title", "description", "limits")
@@ -173,10 +175,16 @@ def test_values(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers of the sentence above the results."""
     return {
         "clips": f"{results['num_utterances']:,}",
-        "hours": f"{results['seconds_of_audio'] / 3600:.2f}",
+        "hours": hours(results["seconds_of_audio"]),
         "words": f"{results['num_words']:,}",
         "normalizer": results["normalizer"],
+        "drawn": results["wer_interval_by"],
     }
+
+
+def hours(seconds: Seconds | None) -> str:
+    """Return a length as a person reads it."""
+    return "not counted" if seconds is None else f"{seconds / 3600:.2f}"
 
 
 def per_cent(rate: float) -> str:
@@ -205,20 +213,24 @@ def change_sentence(baseline: Mapping[str, Any] | None, results: Mapping[str, An
 
 def decoding_sentence(results: Mapping[str, Any]) -> str:
     """Return under which conditions both rows were decoded."""
-    conditions = public_value(results["decoding"])
+    conditions = public_value({name: results[name] for name in CONDITIONS})
     return ", ".join(f"{name} `{json.dumps(value, ensure_ascii=False)}`" for name, value in conditions.items())
 
 
 def data_row(name: str, split: Mapping[str, Any]) -> list[str]:
     """Return one split's row: clips, hours and what was left out, by reason."""
     clips, seconds = split["utterances"], split["seconds"]
-    drops = ", ".join(f"{reason.replace('_', ' ')}: {number:,}" for reason, number in sorted(split["drops"].items()))
     return [
         name,
         "streamed" if clips is None else f"{clips:,}",
-        "not counted" if seconds is None else f"{seconds / 3600:.2f}",
-        drops or "none",
+        hours(seconds),
+        reasons(split["drops"]) or "none",
     ]
+
+
+def reasons(drops: Mapping[str, int]) -> str:
+    """Return what was left out, by reason."""
+    return ", ".join(f"{reason.replace('_', ' ')}: {number:,}" for reason, number in sorted(drops.items()))
 
 
 def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
@@ -248,14 +260,8 @@ def limits(
         "and music; that was not measured."
     )
     if results["skipped"]:
-        skipped = ", ".join(f"{reason.replace('_', ' ')}: {number}" for reason, number in skipped_counts(results))
-        yield f"Test clips that could not be scored: {skipped}."
+        yield f"Clips of the test split that were left out: {reasons(results['skipped'])}."
     yield from (cut_paths(note) for note in [*notes, *limit_texts(arguments.hub.card)])
-
-
-def skipped_counts(results: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return reason and number of the skipped clips, whether the file holds numbers or the clips' names."""
-    return [(why, len(what) if isinstance(what, list) else what) for why, what in sorted(results["skipped"].items())]
 
 
 def limit_texts(card: Mapping[str, Any]) -> list[str]:

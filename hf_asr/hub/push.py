@@ -13,7 +13,6 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
-from hf_asr.config.arguments import HubArguments
 from hf_asr.errors import UserError
 from hf_asr.hub.model_card import LOCAL_MODEL
 from hf_asr.hub.privacy import public_value
@@ -114,19 +113,6 @@ def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def push_when_asked(run_dir: Path, hub: HubArguments) -> str | None:
-    """Push at the end of a recipe when ``hub.push`` is set; return the address, or None.
-
-    Raises:
-        UserError: ``hub.repo`` is missing, or what :func:`push_run` raises.
-    """
-    if not hub.push:
-        return None
-    if hub.repo is None:
-        raise UserError("expected hub.repo: ORG/NAME beside hub.push: true, found none. Set it, or `hf-asr push`.")
-    return push_run(run_dir, hub.repo, hub.private)
 
 
 def push_run(run_dir: Path, repo: str, private: bool, token: str | None = None) -> str:

@@ -9,14 +9,14 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
@@ -29,6 +29,8 @@ from hf_asr.models.family import ModelFamily
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Result = TypeVar("Result")
 
 # These change what generate returns, and one text a clip is what scoring needs.
 REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments", "force_unique_generate_call")
@@ -66,15 +68,20 @@ class Generated:
 
     Attributes:
         hypotheses: One per decoded clip, in row order.
-        seconds_of_audio: Length of the decoded clips together.
+        durations: Length of each decoded clip in seconds, after preparation, in the same order.
         wall_seconds: Time of the slowest process, loading of features included, start-up excluded.
         drops: Clips that could not be prepared and so have no hypothesis.
     """
 
     hypotheses: list[Hypothesis]
-    seconds_of_audio: Seconds
+    durations: list[Seconds]
     wall_seconds: Seconds
     drops: Drops
+
+    @property
+    def seconds_of_audio(self) -> Seconds:
+        """Length of the decoded clips together."""
+        return sum(self.durations)
 
     @property
     def rtfx(self) -> float:
@@ -214,6 +221,24 @@ def seed_by_ids(ids: Sequence[str]) -> None:
     torch.manual_seed(zlib.crc32("\n".join(ids).encode()))
 
 
+def on_main(function: Callable[..., Result], *args: Any, **options: Any) -> Result:
+    """Call a function on the main process alone and hand what it returns to all.
+
+    Raises:
+        UserError: The function raised it; every process does.
+    """
+    outcome: list[Any] = [None, ""]
+    if PartialState().is_main_process:
+        try:
+            outcome[0] = function(*args, **options)
+        except UserError as error:
+            outcome[1] = str(error)
+    broadcast_object_list(outcome)
+    if outcome[1]:
+        raise UserError(outcome[1])
+    return cast(Result, outcome[0])
+
+
 def progress_bar(enabled: bool) -> Progress:
     """Return a bar on stderr: stdout belongs to results."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -298,8 +323,7 @@ def _gather(decoded: _Decoded, elapsed: Seconds, ids: Sequence[str]) -> Generate
     seen = [id for _, _, id, _, _ in clips] + dropped
     assert sorted(seen) == sorted(set(ids)) and len(ids) == len(seen), "a clip was decoded twice or not at all"
     hypotheses = [Hypothesis(id, text) for _, _, id, text, _ in clips]
-    wall = max(gather_object([elapsed]))
-    return Generated(hypotheses, sum(clip[-1] for clip in clips), wall, drops)
+    return Generated(hypotheses, [seconds for *_, seconds in clips], max(gather_object([elapsed])), drops)
 
 
 def _now(device: torch.device) -> Seconds:

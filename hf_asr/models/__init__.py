@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hf_asr.config.arguments import ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.models import whisper
-from hf_asr.models.checkpoints import CONFIG_PREFIX, model_type_of
+from hf_asr.models.checkpoints import CONFIG_PREFIX, config_values
 from hf_asr.models.family import ModelFamily
 
 FAMILIES: Mapping[str, ModelFamily] = {
@@ -26,7 +26,7 @@ def get_family(model: ModelArguments) -> ModelFamily:
         return _by_name(model.family)
     if model.name_or_path.startswith(CONFIG_PREFIX):
         return _by_config_name(model.name_or_path.removeprefix(CONFIG_PREFIX))
-    found = model_type_of(model)
+    found = config_values(model)["model_type"]
     for family in FAMILIES.values():
         if found in family.model_types:
             return family

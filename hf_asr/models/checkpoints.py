@@ -40,8 +40,10 @@ def revision_of(model: ModelArguments) -> str:
     return model.revision or "main"
 
 
-def model_type_of(model: ModelArguments) -> str:
-    """Return ``model_type`` of a checkpoint's config.json.
+def config_values(model: ModelArguments) -> dict[str, Any]:
+    """Return a checkpoint's config.json; it has a ``model_type``.
+
+    ``from_pretrained`` of a config class answers a folder without one with the class's defaults.
 
     Raises:
         UserError: There is no such folder or model, or it has no config.json with a ``model_type``.
@@ -53,7 +55,7 @@ def model_type_of(model: ModelArguments) -> str:
             f"model.name_or_path: expected a transformers checkpoint, found {model.name_or_path} without a config.json "
             "that has a model_type. Give the folder that save_pretrained wrote."
         )
-    return str(values["model_type"])
+    return dict(values)
 
 
 @contextmanager
@@ -72,8 +74,8 @@ def reporting(key: str, name: str, expected: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UserError(
-            f"model.attn_implementation: expected a package that is installed, found: {_first_line(error)}. Install it, "
-            "or set model.attn_implementation=sdpa."
+            f"model.attn_implementation: expected a package that is installed, found: {_first_line(error)}. "
+            "Install it, or set model.attn_implementation=sdpa."
         ) from error
     except LOAD_ERRORS as error:
         raise UserError(f"{key}: expected {expected}, found {_found(name, error)}. {_advice(name)}") from error

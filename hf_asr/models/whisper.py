@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,13 +34,22 @@ from hf_asr.data.audio import SAMPLE_RATE
 from hf_asr.errors import UserError
 from hf_asr.features.collate import Seq2SeqCollator
 from hf_asr.features.extract import ClipEncoder
-from hf_asr.models.checkpoints import CONFIG_PREFIX, DTYPES, is_config_name, load_weights, reporting, revision_of
+from hf_asr.models.checkpoints import (
+    CONFIG_PREFIX,
+    DTYPES,
+    config_values,
+    is_config_name,
+    load_weights,
+    reporting,
+    revision_of,
+)
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.whisper_configs import (
     END,
     ENGLISH_VOCABULARY,
     NO_TIMESTAMPS,
     SHAPES,
+    SPACE,
     START,
     TASKS,
     architecture,
@@ -206,16 +216,36 @@ def decode(
         processor: Its processor.
         batch: ``input_features`` (B, F, M), on the model's device and in its dtype.
         generation: Options of ``generate``.
+
+    Raises:
+        UserError: ``generate`` refuses an option's value.
     """
     features, generating = batch["input_features"], cast(WhisperForConditionalGeneration, model)
     mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long, device=features.device)
-    options = dict(generation)
-    if "max_new_tokens" in options:
-        # Whisper's generate adds the prompt to max_length: the same limit, without a warning for every batch that the
-        # checkpoint's own max_length is overruled, and cut at the decoder's last position.
-        options["max_length"] = options.pop("max_new_tokens")
-    tokens = generating.generate(input_features=features, attention_mask=mask, **options)
+    with _one_limit(model.generation_config, generation):
+        tokens = generating.generate(input_features=features, attention_mask=mask, **generation)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
+
+
+@contextmanager
+def _one_limit(config: GenerationConfig, generation: Mapping[str, Any]) -> Iterator[None]:
+    """Set the checkpoint's ``max_length`` aside where ``max_new_tokens`` rules: else every batch warns of the two.
+
+    Raises:
+        UserError: ``generate`` refuses an option's value.
+    """
+    before = config.max_length
+    if generation.get("max_new_tokens") is not None:
+        config.max_length = None
+    try:
+        yield
+    except ValueError as error:
+        given = ", ".join(f"{name}={value}" for name, value in generation.items())
+        raise UserError(
+            f"evaluation.generation: expected options that generate takes, found {given}: {error}"
+        ) from error
+    finally:
+        config.max_length = before
 
 
 def notes(processor: ProcessorMixin, model: ModelArguments, data: DataArguments) -> list[str]:
@@ -241,8 +271,9 @@ def _load_tokenizer(model: ModelArguments) -> WhisperTokenizer:
     revision = revision_of(model) if model.tokenizer_name_or_path is None else "main"
     with reporting(key, name, "a Whisper tokenizer (tokenizer.json or vocab.json)"):
         tokenizer = WhisperTokenizer.from_pretrained(name, revision=revision)
-        missing = [token for token in (START, END, NO_TIMESTAMPS) if token not in tokenizer.get_vocab()]
-        if missing:  # without any file, and offline, from_pretrained makes an empty tokenizer
+        # Where tokenizer.json is missing, from_pretrained makes a tokenizer of special tokens only, or an empty one.
+        missing = [token for token in (START, END, NO_TIMESTAMPS, SPACE) if token not in tokenizer.get_vocab()]
+        if missing:
             raise ValueError(f"a vocabulary without {', '.join(missing)}")
     return tokenizer
 
@@ -256,8 +287,9 @@ def _load_extractor(model: ModelArguments) -> WhisperFeatureExtractor:
 
 
 def _load_config(model: ModelArguments) -> WhisperConfig:
+    values = config_values(model)
     with reporting("model.name_or_path", model.name_or_path, "a Whisper config.json"):
-        return WhisperConfig.from_pretrained(model.name_or_path, revision=revision_of(model))
+        return WhisperConfig.from_dict(values)
 
 
 def _is_multilingual(model: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> bool:

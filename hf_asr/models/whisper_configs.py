@@ -23,6 +23,8 @@ START = "<|startoftranscript|>"
 END = "<|endoftext|>"
 NO_TIMESTAMPS = "<|notimestamps|>"
 PREVIOUS = "<|startofprev|>"
+# A space in a byte-level vocabulary.
+SPACE = "Ġ"
 TASKS = ("transcribe", "translate")
 # Never written by a model; <|nospeech|> is called <|nocaptions|> in some tokenizers.
 NEVER_WRITTEN = (START, "<|translate|>", "<|transcribe|>", "<|startoflm|>", PREVIOUS, "<|nospeech|>", "<|nocaptions|>")
@@ -115,7 +117,7 @@ def published_generation_config(
         "bos_token_id": config.bos_token_id,
         "pad_token_id": config.pad_token_id,
         "prev_sot_token_id": vocabulary[PREVIOUS],
-        "begin_suppress_tokens": [vocabulary["Ġ"], vocabulary[END]],
+        "begin_suppress_tokens": [vocabulary[SPACE], vocabulary[END]],
         "suppress_tokens": suppressed_tokens(vocabulary),
         "max_initial_timestamp_index": 50,
         # OpenAI's own default where no heads were picked by hand: all of the upper half of the layers.

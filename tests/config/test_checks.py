@@ -71,6 +71,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     ("experiment", {"learning_rate": 1e-5}, ["experiment.learning_rate", "training.learning_rate"]),
     ("data", {"splits": {"test": {"streaming": True}}}, ["data.splits.test.streaming", "set data.streaming"]),
     ("data", {"sources": [{"corpus": "hub", "level": "rms"}]}, ["data.sources[0].level", "set data.level"]),
+    ("data", {"sources": [{"corpus": "hub", "task": "translate"}]}, ["data.sources[0].task", "set data.task"]),
     ("training", {"data.language": "ru"}, ["dots are for the command line", "'data:'"]),
     # wrong kinds
     ("training", {"learning_rate": "abc"}, ["training.learning_rate", "a number", "'abc'"]),
@@ -304,6 +305,8 @@ WHOLE: dict[str, dict[str, Any]] = {
         ({"training": {"bf16": True, "fp16": True}}, "bf16 or fp16, found both"),
         ({"training": {"scheduler": {"power": 2}}}, "training.scheduler.name: expected one of linear, cosine"),
         ({"hub": {"push": True}}, "hub.push: expected hub.repo"),
+        ({"peft": {"method": "lora"}, "freeze": {"groups": ["encoder"]}}, "freeze: peft.method lora already freezes"),
+        ({"peft": {"method": "lora"}, "freeze": {"last_n_encoder_layers": 0}}, "freeze: peft.method lora already"),
         ({"model": {"name_or_path": "???"}}, "model.name_or_path: expected a value, found ???"),
         ({"data": {"sources": [{"corpus": "hub", "path": "???"}]}}, "data.sources[0].path: expected a value"),
     ],

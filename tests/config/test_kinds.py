@@ -12,6 +12,7 @@ from hf_asr.config.kinds import expected, fits, found, hint, is_open, tidy
     [
         (5, "int", True),
         (1e3, "int", True),
+        (10**400, "int", True),
         (1.5, "int", False),
         (math.inf, "int", False),
         (True, "int", False),

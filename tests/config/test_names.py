@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 import torch.optim.lr_scheduler
 import torch.utils.checkpoint
 from transformers import GenerationConfig, Seq2SeqTrainingArguments, optimization, trainer_utils, training_args
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.whisper.tokenization_whisper import LANGUAGES as WHISPER_LANGUAGES
 
-from hf_asr.config import names
+from hf_asr.config import arguments, names
 from hf_asr.config.arguments import TrainingKeys
+from hf_asr.config.checks import names_of_section
 from hf_asr.config.owners import GENERATION_OWNERS, TRAINING_OWNERS, TRAINING_REMOVED
 
 INSTALLED = {field.name: field for field in dataclasses.fields(Seq2SeqTrainingArguments)}
@@ -59,8 +62,6 @@ def test_what_an_owner_says_names_keys_that_exist() -> None:
     mentioned = {
         key for text in texts for key in re.findall(r"\b([a-z]+\.[a-z_0-9]+)", text) if key.split(".")[0] in sections
     }
-    from hf_asr.config.checks import names_of_section
-
     assert mentioned
     assert not [key for key in mentioned if key.split(".")[1] not in names_of_section(key.split(".")[0])]
 
@@ -133,6 +134,24 @@ def test_generation_types_are_the_documented_ones(name: str) -> None:
 
 def test_languages_are_the_tokenizers() -> None:
     assert {code: name for name, code in names.LANGUAGES.items()} == WHISPER_LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("ours", "module", "attribute"),
+    [
+        (arguments.TEXT_PIPELINES, "hf_asr.text", "TEXT_PIPELINES"),
+        (arguments.CORPORA, "hf_asr.data.corpora", "CORPORA"),
+        (arguments.METRICS, "hf_asr.evaluation.metrics", "METRICS"),
+        (arguments.DTYPES[1:], "hf_asr.inference.generate", "DTYPES"),
+    ],
+)
+def test_choices_are_those_of_the_module_that_uses_them(ours: tuple[str, ...], module: str, attribute: str) -> None:
+    assert set(ours) == set(vars(importlib.import_module(module))[attribute])
+
+
+def test_attention_choices_are_the_installed_ones() -> None:
+    local = {name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in name}
+    assert set(arguments.ATTENTION) == local | {"eager"}
 
 
 def test_bounds_and_choices_stand_beside_a_name() -> None:

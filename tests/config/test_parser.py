@@ -92,6 +92,7 @@ def test_an_overrides_value_is_yaml(base: Path, override: str, section: str, key
         ("experiment.description=a: b", "Quote it"),
         ("data.language=no", "'\"no\"' on the command line"),
         ("data.path=@here", "Quote the value"),
+        ("data.path=\udcff", "expected YAML"),
         ("seed=3", "The right name is experiment.seed"),
         ("training.warmup_ratio=0.1", "training.warmup_steps"),
     ],
@@ -187,6 +188,8 @@ def test_interpolations_that_lead_nowhere(base: Path, tmp_path: Path, text: str,
         ("data: {}".encode("utf-16"), "expected UTF-8"),
         ("data: {path: \x07}", "expected YAML"),
         ("[" * 5000, "expected YAML"),
+        (f"training: {{max_steps: {'9' * 5000}}}", "expected YAML"),
+        ('data: {path: "\\ud800"}', "expected YAML"),
     ],
 )
 def test_files_that_are_no_configuration(base: Path, tmp_path: Path, content: str | bytes, part: str) -> None:

@@ -171,7 +171,9 @@ def test_labels_pass_the_text_pipeline_and_the_reference_does_not(tmp_path: Path
     assert encoded["text"] == "Hello, World!"
 
 
-@given(text=st.text(max_size=40) | st.sampled_from(["<|endoftext|>", "a <|startoftranscript|> b", "<|en|><|translate|>"]))
+@given(
+    text=st.text(max_size=40) | st.sampled_from(["<|endoftext|>", "a <|startoftranscript|> b", "<|en|><|translate|>"])
+)
 def test_one_end_and_no_start_whatever_the_text(text: str) -> None:
     labels = encoder_of().labels(text)
     assert labels.count(END) == 1 and labels[-1] == END
@@ -206,4 +208,6 @@ def test_every_setting_is_in_the_fingerprint(name: str, value: object) -> None:
 
 def test_bytes_per_second() -> None:
     assert encoder_of().bytes_per_second == 100 * 80 * 2
-    assert encoder_of(WhisperFeatureExtractor(feature_size=128), store_dtype="float32").bytes_per_second == 100 * 128 * 4
+    assert (
+        encoder_of(WhisperFeatureExtractor(feature_size=128), store_dtype="float32").bytes_per_second == 100 * 128 * 4
+    )

@@ -38,7 +38,9 @@ def row_of(path: Path | str, text: str = "hello world", id: str = "") -> dict[st
 
 def split_of(rows: Sequence[Mapping[str, Any]], name: str = "train") -> Split:
     """Return a map-style split of rows."""
-    return Split(name, datasets.Dataset.from_list([dict(row) for row in rows], features=_features(ROW_TYPES)), Drops(), None, [])
+    return Split(
+        name, datasets.Dataset.from_list([dict(row) for row in rows], features=_features(ROW_TYPES)), Drops(), None, []
+    )
 
 
 def _features(types: Mapping[str, Any]) -> datasets.Features:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from helpers.tiny_whisper import make_tiny_whisper
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_asr.data.audio import SAMPLE_RATE, encode
+from hf_asr.data.audio import SAMPLE_RATE, encode, load
 from hf_asr.errors import UserError
 from hf_asr.inference.formats import Segment
 from hf_asr.inference.transcribe import (
@@ -25,6 +27,8 @@ from hf_asr.inference.transcribe import (
     load_transcriber,
     missing_timestamps,
 )
+from hf_asr.text import apply_pipeline
+from hf_asr.utterance import AudioRef
 
 # Without timestamps a window's text is the words; with them each window says "hi" in its first second.
 ONE_SEGMENT = ("<|0.00|>", " hi", "<|1.00|>")
@@ -169,33 +173,37 @@ def test_short_files_are_decoded_plainly_unless_times_are_asked_for(tmp_path: Pa
     assert segments_of(transcriber, clips) == {"a.wav": [Segment(0.0, 1.0, "hi")]}
 
 
-def test_untrained_timestamps_are_seen_in_the_weights(tmp_path: Path, one_segment: Path) -> None:
-    clips = write_clips(tmp_path, a=2.0, b=9.5)
-    transcriber = load_transcriber(str(one_segment), language="en")
-    model = transcriber.model
-    first = model.generation_config.no_timestamps_token_id + 1
+def test_untrained_timestamps_are_seen_in_the_weights(tmp_path: Path) -> None:
+    folder = make_scripted_whisper(tmp_path / "model", ("<|0.00|>", " hi"))
+    clips = write_clips(tmp_path / "clips", a=2.0, b=9.5)
+    trained = load_transcriber(str(folder), language="en")
+    assert missing_timestamps(trained.model) == ""
+    first = trained.model.generation_config.no_timestamps_token_id + 1
     with torch.no_grad():
-        model.get_output_embeddings().weight[first:] = 0.5
-    assert "never trained" in missing_timestamps(model)
-    again = Transcriber(model, transcriber.family, transcriber.processor)
-    assert "never trained" in str(again.no_timestamps)
-    found = segments_of(again, clips)
+        trained.model.get_output_embeddings().weight[first:] = 0.5
+    untrained = Transcriber(trained.model, trained.family, trained.processor)
+    assert "never trained" in str(untrained.no_timestamps)
+    found = segments_of(untrained, clips)
     assert found["a.wav"] == [Segment(0.0, 2.0, "hi")]
     assert [part.text for part in found["b.wav"]] == ["hi"] * 3
     assert (found["b.wav"][0].start, found["b.wav"][-1].end) == (0.0, 9.5)
+    assert all(before.end == after.start for before, after in zip(found["b.wav"], found["b.wav"][1:], strict=False))
 
 
-def test_forgotten_timestamps_are_seen_in_a_trial(tmp_path: Path) -> None:
-    # With timestamps the window is over after one word, without them there are four.
-    model = make_scripted_whisper(tmp_path / "model", ("<|0.00|>", "<|1.00|>", "<|1.00|>", " one two six ten"))
-    clips = write_clips(tmp_path / "clips", a=2.0)
-    transcriber = load_transcriber(str(model), language="en")
-    with torch.no_grad():  # no segment may hold text: the trial compares it with what is written without
-        transcriber.model.generation_config.max_new_tokens = None
-    found = segments_of(transcriber, clips)
-    assert transcriber.no_timestamps is not None
-    assert [len(parts) for parts in found.values()] == [1]
-    assert found["a.wav"][0].end == 2.0
+def test_forgotten_timestamps_are_seen_in_a_trial(
+    tmp_path: Path, one_segment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcriber = load_transcriber(str(one_segment), language="en")
+    monkeypatch.setattr(transcriber, "_segments", lambda pieces: [[Segment(0.0, 1.0, "something else")] for _ in pieces])
+    assert segments_of(transcriber, write_clips(tmp_path, a=2.0)) == {"a.wav": [Segment(0.0, 2.0, "hi")]}
+    assert "another text" in str(transcriber.no_timestamps)
+
+
+def test_a_silent_file_decides_nothing_about_timestamps(tmp_path: Path) -> None:
+    transcriber = load_transcriber(str(make_scripted_whisper(tmp_path / "model", ("<|0.00|>", " "))), language="en")
+    found = segments_of(transcriber, write_clips(tmp_path / "clips", a=2.0, b=5.0))
+    assert transcriber.no_timestamps is None
+    assert [part.text for parts in found.values() for part in parts] == ["", "", ""]
 
 
 def test_a_checkpoint_without_timestamp_tokens(one_segment: Path) -> None:
@@ -253,14 +261,12 @@ def test_real_speech_comes_out_right(shared_data: Path) -> None:
 
 
 def test_real_speech_longer_than_the_window(shared_data: Path, tmp_path: Path) -> None:
-    from hf_asr.data.audio import load
-    from hf_asr.utterance import AudioRef
-
-    speech = load(AudioRef(path=str(shared_data / "jfk.flac")))
-    pause = np.zeros(SAMPLE_RATE // 2, dtype=np.float32)
-    (tmp_path / "long.wav").write_bytes(encode(np.concatenate([speech, pause] * 4), SAMPLE_RATE, "wav"))
-    transcriber = load_transcriber(str(shared_data / "whisper"))
-    transcripts, _ = transcriber.transcribe(find_audio(tmp_path), progress=False)
-    assert transcripts[0].text.lower().count("your country can do for you") == 4
-    assert len(transcripts[0].segments) == 2
-    assert all(abs(part.end % 11.5 - 11.25) < 0.3 or part.end == 46.0 for part in transcripts[0].segments)
+    podcast = json.loads((shared_data / "gigaspeech_layout" / "GigaSpeech.json").read_text())["audios"][0]
+    samples = load(AudioRef(path=str(shared_data / "gigaspeech_layout" / podcast["path"]), end=40.0))
+    (tmp_path / "long.wav").write_bytes(encode(samples, SAMPLE_RATE, "wav"))
+    said = " ".join(part["text_tn"] for part in podcast["segments"] if part["end_time"] <= 40 and "<S" not in part["text_tn"])
+    transcripts, _ = load_transcriber(str(shared_data / "whisper")).transcribe(find_audio(tmp_path), progress=False)
+    sides = [apply_pipeline("basic", text.replace("<PERIOD>", "")).split() for text in (said, transcripts[0].text)]
+    # On this model's training speakers about two words in three are right; half a file lost would leave one in three.
+    assert difflib.SequenceMatcher(None, *sides, autojunk=False).ratio() > 0.6
+    assert [part.end for part in transcripts[0].segments] == [transcripts[0].segments[1].start, 40.0]

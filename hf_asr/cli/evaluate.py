@@ -1,0 +1,144 @@
+"""Score a model on a split of a configuration's corpus: WER, CER, MER, WIL with an interval, and predictions.
+
+The configuration says what is decoded and how; --model says by what, in place of model.name_or_path, with its own
+tokenizer. On a run's own config.yaml and best_checkpoint it repeats the run's test to the last digit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_asr.config.arguments import SPLITS, Arguments
+from hf_asr.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLE = (
+    "hf-asr evaluate --model runs/whisper_ru/best_checkpoint --config runs/whisper_ru/config.yaml "
+    "--output-dir results --save-predictions"
+)
+
+# What a configuration says about its own model and not about the one given by --model.
+OF_THE_MODEL = ("name_or_path", "tokenizer_name_or_path", "revision", "family")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument("--model", required=True, metavar="ID|DIR", help="checkpoint to score")
+    parser.add_argument("--config", nargs="+", required=True, metavar="YAML", help="corpus, and how to decode and score")
+    parser.add_argument("--split", default="test", choices=SPLITS, help="which split (default: %(default)s)")
+    parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR", help="where test_results.json goes")
+    parser.add_argument("--save-predictions", action="store_true", help="write test_predictions.csv as well")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="over the YAML's values")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score, write, and print what came out; return 0."""
+    arguments = read_arguments(options)
+
+    from accelerate import PartialState
+
+    state = PartialState(cpu=bool(arguments.training.get("use_cpu")))
+    results = evaluate(arguments, options.split, options.output_dir, state.device, options.save_predictions)
+    if state.is_main_process:
+        show(results, options)
+    return 0
+
+
+def read_arguments(options: argparse.Namespace) -> Arguments:
+    """Read the configuration with --model in the place of its own model.
+
+    Raises:
+        UserError: Anything is wrong with the configuration.
+    """
+    from hf_asr.config.parser import is_override, load_arguments
+
+    files = [word for word in options.config if not is_override(word)]
+    overrides = [word for word in options.config if is_override(word)] + options.overrides
+    if not files:
+        raise UserError("--config: expected a YAML file, found none; name one")
+    given = {word.partition("=")[0] for word in overrides}
+    if "model.name_or_path" in given:
+        raise UserError("model.name_or_path: expected the model in --model alone, found it twice; leave this one out")
+    # A word in JSON's quotes is the same word in YAML's, whatever is in it.
+    own = {name: "null" for name in OF_THE_MODEL if f"model.{name}" not in given}
+    own["name_or_path"] = json.dumps(options.model, ensure_ascii=False)
+    arguments = load_arguments(files, [*overrides, *(f"model.{name}={value}" for name, value in own.items())])
+    # A split that is scored is read whole, and one by one.
+    return replace(arguments, data=replace(arguments.data, streaming=False))
+
+
+def evaluate(
+    arguments: Arguments, split: str, output_dir: Path, device: torch.device, save_predictions: bool = True
+) -> dict[str, Any]:
+    """Score ``arguments.model`` on a split, as the recipe scores its baseline and its test.
+
+    Args:
+        arguments: The whole configuration.
+        split: ``train``, ``validation`` or ``test``.
+        output_dir: Folder of test_results.json.
+        device: Where to decode.
+        save_predictions: Whether to write test_predictions.csv.
+
+    Returns:
+        What test_results.json holds.
+
+    Raises:
+        UserError: The model, the corpus or the folder cannot be used.
+    """
+    from hf_asr.data.corpora import build_splits
+    from hf_asr.evaluation.run import score_split
+    from hf_asr.features.cache import prepare_splits
+    from hf_asr.inference.generate import resolve_conditions
+    from hf_asr.models import get_family
+
+    seed = arguments.experiment.seed
+    family = get_family(arguments.model)
+    processor = family.load_processor(arguments.model, arguments.data)
+    model = family.load_model(arguments.model, arguments.data, processor, seed).to(device)
+    splits = build_splits(arguments.data, seed=seed, names=(split,))
+    prepared = prepare_splits(splits, family.make_encoder(processor, model.config, arguments), arguments)
+    conditions = resolve_conditions(arguments.evaluation, device, model.dtype)
+    return score_split(
+        model,
+        family,
+        processor,
+        prepared[split],
+        conditions,
+        arguments,
+        output_dir,
+        save_predictions=save_predictions,
+        about={"model": arguments.model.name_or_path},
+    )
+
+
+def show(results: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Print the rates, what they were counted on, and where the files are."""
+    low, high = results["wer_interval"]
+    rates = ", ".join(f"{name.upper()} {100 * results[name]:.2f} %" for name in ("cer", "mer", "wil"))
+    print(
+        f"WER {100 * results['wer']:.2f} % (95 % interval by {results['wer_interval_by']} {100 * low:.2f} to "
+        f"{100 * high:.2f} %), normalizer {results['normalizer']}"
+    )
+    print(rates)
+    print(
+        f"{results['num_utterances']:,} clips of {options.split}, {results['num_words']:,} words: "
+        f"{results['substitutions']:,} substitutions, {results['deletions']:,} deletions, "
+        f"{results['insertions']:,} insertions, {results['hits']:,} hits"
+    )
+    if results["rtfx"]:
+        print(f"{results['seconds_of_audio']:,.1f} s of audio in {results['wall_seconds']:,.1f} s: RTFx {results['rtfx']:.1f}")
+    print(*left_out(results["skipped"]), sep="\n", end="")
+    print(f"{options.output_dir / 'test_results.json'}")
+
+
+def left_out(skipped: Mapping[str, int]) -> Sequence[str]:
+    """Say how many clips were left out for which reason; nothing where none was."""
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in skipped.items())
+    return [f"left out: {reasons} (named in test_results.json)\n"] if skipped else []

@@ -1,0 +1,117 @@
+"""Score a model on a split: decode, count, write. The recipe's baseline and test and ``hf-asr evaluate`` are this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.evaluation.report import RESULTS, read_predictions, read_results, write_results
+from hf_asr.features.cache import PreparedSplit
+from hf_asr.inference.generate import Conditions, Generated, generate_dataset, on_main
+from hf_asr.models.family import ModelFamily
+from hf_asr.utterance import Drops
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+
+def score_split(
+    model: PreTrainedModel,
+    family: ModelFamily,
+    processor: ProcessorMixin,
+    prepared: PreparedSplit,
+    conditions: Conditions,
+    arguments: Arguments,
+    output_dir: Path,
+    *,
+    save_predictions: bool = True,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Decode a split on all processes, score it on the main one and write its files there.
+
+    Args:
+        model: Model on its device.
+        family: Its family.
+        processor: Its feature extractor and tokenizer.
+        prepared: The split's encoded rows.
+        conditions: From ``inference.generate.resolve_conditions``.
+        arguments: The whole configuration; ``evaluation`` and ``experiment.seed`` are used.
+        output_dir: Folder of test_results.json and test_predictions.csv, made when missing.
+        save_predictions: Whether to write test_predictions.csv.
+        about: More keys for test_results.json.
+
+    Returns:
+        What test_results.json holds, on every process.
+
+    Raises:
+        UserError: A generation option the model does not know, nothing to score, or a folder that cannot be written.
+    """
+    generated = generate_dataset(model, family, processor, prepared, conditions)
+    return on_main(
+        write_results,
+        output_dir,
+        rows=_columns(prepared, generated),
+        hypotheses=generated.hypotheses,
+        skipped=_skipped(prepared, generated),
+        conditions=conditions.as_dict(),
+        wall_seconds=generated.wall_seconds,
+        normalizer=arguments.evaluation.normalizer,
+        metrics=arguments.evaluation.metrics,
+        split=prepared.name,
+        seed=arguments.experiment.seed,
+        save_predictions=save_predictions,
+        about=about,
+    )
+
+
+def score_baseline(
+    model: PreTrainedModel,
+    family: ModelFamily,
+    processor: ProcessorMixin,
+    prepared: Mapping[str, PreparedSplit],
+    conditions: Conditions,
+    arguments: Arguments,
+    run_dir: Path,
+) -> dict[str, Any] | None:
+    """Score the untouched model on the test split, into ``run_dir/baseline``; None with ``evaluation.baseline`` off.
+
+    A resumed run keeps the baseline it has, where it was made on the same clips under the same conditions.
+    """
+    if not arguments.evaluation.baseline:
+        return None
+    folder = run_dir / "baseline"
+    earlier = on_main(_same_baseline, folder, prepared["test"], conditions, arguments.evaluation.normalizer)
+    if earlier is not None:
+        return earlier
+    return score_split(model, family, processor, prepared["test"], conditions, arguments, folder)
+
+
+def _columns(prepared: PreparedSplit, generated: Generated) -> dict[str, list[Any]]:
+    """Return the split's columns, durations being those of the prepared audio, cached or not."""
+    columns = {name: prepared.column(name) for name in ("id", "text", "speaker")}
+    ids = (hypothesis.id for hypothesis in generated.hypotheses)
+    seconds = dict(zip(ids, generated.durations, strict=True))
+    return columns | {"duration": [seconds.get(id) for id in columns["id"]]}
+
+
+def _skipped(prepared: PreparedSplit, generated: Generated) -> Drops:
+    skipped = Drops()
+    skipped.merge(prepared.drops)
+    skipped.merge(generated.drops)
+    return skipped
+
+
+def _same_baseline(
+    folder: Path, prepared: PreparedSplit, conditions: Conditions, normalizer: str
+) -> dict[str, Any] | None:
+    if not (folder / RESULTS).is_file():
+        return None
+    earlier = read_results(folder)
+    wanted = {**conditions.as_dict(), "normalizer": normalizer}
+    if {name: earlier.get(name) for name in wanted} != wanted:
+        return None
+    skipped = {id for items in earlier["skipped_items"].values() for id, _ in items}
+    ids = [id for id in prepared.column("id") if id not in skipped]
+    return earlier if [row["id"] for row in read_predictions(folder)] == ids else None

@@ -1,0 +1,33 @@
+"""All splits of a run at once: what recipes and verbs call before they batch anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.data.corpora import Split
+from hf_asr.features.cache import PreparedSplit, prepare_features
+from hf_asr.features.extract import ClipEncoder
+
+
+def prepare_splits(splits: Mapping[str, Split], encoder: ClipEncoder, arguments: Arguments) -> dict[str, PreparedSplit]:
+    """Encode every split into its cache, or on the fly when ``features.cache`` is off.
+
+    The cache is told apart by the content of extractor and tokenizer (``encoder.identity``), not by the model's name:
+    a fine-tuned checkpoint reuses the features of its base.
+
+    Args:
+        splits: From :func:`hf_asr.data.corpora.build_splits`.
+        encoder: The family's encoder.
+        arguments: The whole configuration.
+    """
+    return {
+        name: prepare_features(
+            split,
+            encoder,
+            fingerprint={},
+            features=arguments.features,
+            on_bad_clip=arguments.data.on_bad_clip,
+        )
+        for name, split in splits.items()
+    }
