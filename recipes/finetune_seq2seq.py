@@ -29,10 +29,14 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.training.arguments import training_arguments
     from hf_asr.training.checkpoints import checkpoint_to_resume
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.run import begin_run, save_best
+    from hf_asr.training.run import begin_logging, begin_run, check_run_folder, save_best, set_threads
     from hf_asr.training.trainer import build_trainer
 
+    begin_logging()
+    set_threads()
     training = training_arguments(arguments)
+    if not options.dry_run:
+        check_run_folder(arguments)
     seed = arguments.experiment.seed
 
     # ---- Model ----

@@ -20,9 +20,9 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.data.corpora import build_splits
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.models import get_family
-    from hf_asr.training.run import log_to
+    from hf_asr.training.run import begin_logging
 
-    log_to(None, main_process=True)
+    begin_logging()
     family = get_family(arguments.model)
     processor = family.load_processor(arguments.model, arguments.data)
     splits = build_splits(arguments.data, seed=arguments.experiment.seed)

@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
     """Score, write, and print what came out; return 0."""
     arguments = read_arguments(options)
 
+    import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=bool(arguments.training.get("use_cpu")))
+    # Without cpu=True, torchrun's processes on a machine without a GPU would not know of each other.
+    state = PartialState(cpu=bool(arguments.training.get("use_cpu")) or not torch.accelerator.is_available())
     results = evaluate(arguments, options.split, options.output_dir, state.device, options.save_predictions)
     if state.is_main_process:
         show(results, options)
@@ -94,7 +96,7 @@ def evaluate(
     """
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_split
-    from hf_asr.features.cache import prepare_splits
+    from hf_asr.features.prepare import prepare_splits
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family
 

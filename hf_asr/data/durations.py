@@ -108,8 +108,10 @@ class _Sidecar:
     def lookup(self, wanted: Sequence[AudioRef]) -> dict[AudioRef, Seconds]:
         """Return what is known of these files and still true: they have the size they had."""
         for path in (self.cached, self.beside):
-            if path is not None and path.is_file():
-                self.known |= read_durations(Region(path), file_key(path))
+            try:
+                self.known |= read_durations(Region(path), file_key(path)) if path and path.is_file() else {}
+            except OSError as error:
+                _LOG.info("durations in %s cannot be read: %s", path, error)
         found = {}
         for audio in wanted:
             seconds, size = self.known.get(self._name(audio), (0.0, None))
@@ -124,7 +126,7 @@ class _Sidecar:
             return
         self.known |= {name: entry for name, entry in fresh.items() if not {"\t", "\n"} & set(name)}
         for path in (self.beside, self.cached):
-            if path is not None and not _is_foreign(path) and self._write(path):
+            if path is not None and _is_ours(path) and self._write(path):
                 return
 
     def _write(self, path: Path) -> bool:
@@ -160,11 +162,19 @@ def _find_sidecar(wanted: Sequence[AudioRef], folder: str | os.PathLike[str] | N
     return _Sidecar(base, beside, cache_folder("durations") / f"{key}.tsv")
 
 
-def _is_foreign(path: Path) -> bool:
-    """Tell whether a file is somebody else's: such a side-car is read, never written."""
-    if not path.exists():
+def _is_ours(path: Path) -> bool:
+    """Tell whether a side-car may be written: it is absent or ours, and its folder is not marked read-only.
+
+    The mark counts for root as well, whom the system would let write: a shared corpus stays as it is.
+    """
+    try:
+        if not os.stat(path.parent).st_mode & 0o222:
+            return False
+        return next(byte_lines(Region(path)), (1, b""))[1] == "\t".join(_COLUMNS).encode()
+    except FileNotFoundError:
+        return True
+    except OSError:
         return False
-    return next(byte_lines(Region(path)), (1, b""))[1] != "\t".join(_COLUMNS).encode()
 
 
 def _read_headers(files: Sequence[AudioRef]) -> list[Seconds | BrokenAudio]:

@@ -198,8 +198,8 @@ def randomization_test(differences: Floats, samples: int = SAMPLES, seed: int = 
     generator = np.random.default_rng(seed)
     extreme = 1
     for rows in _blocks(samples, len(moving)):
-        signs = generator.integers(0, 2, (rows, len(moving)), dtype=np.int8)
-        extreme += int((np.abs((1.0 - 2.0 * signs) @ moving) >= observed).sum())
+        signs = np.where(generator.random((rows, len(moving))) < 0.5, -1.0, 1.0)
+        extreme += int((np.abs(signs @ moving) >= observed).sum())
     return extreme / (samples + 1)
 
 

@@ -173,7 +173,7 @@ def decoding(model: torch.nn.Module, dtype: str) -> Iterator[PreTrainedModel]:
     """
     inner = bare_model(model)
     modes = [(module, module.training) for module in model.modules()]
-    with _own_forward(inner), _random_state_kept(inner.device), torch.no_grad(), _arithmetic(inner, dtype):
+    with _own_forward(inner), torch.no_grad(), _arithmetic(inner, dtype):
         model.eval()
         try:
             yield inner

@@ -15,13 +15,27 @@ FAMILIES: Mapping[str, ModelFamily] = {
 }
 
 
-def get_family(model: ModelArguments) -> ModelFamily:
+def get_family(model: ModelArguments, recipe: str | None = None) -> ModelFamily:
     """Return the family of ``model.family``, or else of the checkpoint's own ``model_type``.
 
+    Args:
+        model: The ``model`` section.
+        recipe: The recipe that asks; None where any family will do.
+
     Raises:
-        UserError: The family, the ``config:`` name or the checkpoint's type is not one of ours, or there is no
-            checkpoint; the message lists what there is.
+        UserError: The family, the ``config:`` name or the checkpoint's type is not one of ours, there is no
+            checkpoint, or another recipe trains it; the message lists what there is.
     """
+    family = _find(model)
+    if recipe not in (None, family.recipe):
+        raise UserError(
+            f"model.name_or_path: expected a model for recipes/{recipe}.py, found a {family.name} model. "
+            f"Start recipes/{family.recipe}.py instead."
+        )
+    return family
+
+
+def _find(model: ModelArguments) -> ModelFamily:
     if model.family is not None:
         return _by_name(model.family)
     if model.name_or_path.startswith(CONFIG_PREFIX):

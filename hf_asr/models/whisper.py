@@ -222,30 +222,34 @@ def decode(
     """
     features, generating = batch["input_features"], cast(WhisperForConditionalGeneration, model)
     mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long, device=features.device)
-    with _one_limit(model.generation_config, generation):
+    with _generating(generation):
         tokens = generating.generate(input_features=features, attention_mask=mask, **generation)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
 
 
+class _TwoLimits(logging.Filter):
+    """Drops the warning that ``max_new_tokens`` overrules the checkpoint's ``max_length``, one for every batch."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "`max_new_tokens` will take precedence" not in record.getMessage()
+
+
 @contextmanager
-def _one_limit(config: GenerationConfig, generation: Mapping[str, Any]) -> Iterator[None]:
-    """Set the checkpoint's ``max_length`` aside where ``max_new_tokens`` rules: else every batch warns of the two.
+def _generating(options: Mapping[str, Any]) -> Iterator[None]:
+    """Report what ``generate`` refuses, and leave out what it says of limits that are meant.
 
     Raises:
-        UserError: ``generate`` refuses an option's value.
+        UserError: An option's value is refused.
     """
-    before = config.max_length
-    if generation.get("max_new_tokens") is not None:
-        config.max_length = None
+    spoken, quiet = logging.getLogger("transformers.generation.utils"), _TwoLimits()
+    spoken.addFilter(quiet)
     try:
         yield
     except ValueError as error:
-        given = ", ".join(f"{name}={value}" for name, value in generation.items())
-        raise UserError(
-            f"evaluation.generation: expected options that generate takes, found {given}: {error}"
-        ) from error
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UserError(f"evaluation.generation: expected what generate takes, found {given}: {error}") from error
     finally:
-        config.max_length = before
+        spoken.removeFilter(quiet)
 
 
 def notes(processor: ProcessorMixin, model: ModelArguments, data: DataArguments) -> list[str]:

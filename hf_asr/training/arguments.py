@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "logging_steps": 25,
     "eval_strategy": "epoch",
     "save_total_limit": 2,
-    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "activation_checkpointing_kwargs": {"use_reentrant": False},
     "ddp_timeout": 7200,  # rank 0 may prepare features for long while the others wait
 }
 

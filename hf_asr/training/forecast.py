@@ -141,15 +141,12 @@ def make_forecast(
     )
 
 
-def show_labels(rows: Sequence[Mapping[str, Any]], tokenizer: Any, console: Console) -> None:
-    """Print each row's reference beside its labels decoded back to text, special tokens included."""
-    table = Table(title=f"{len(rows)} labels decoded back", show_lines=True)
-    for column in ("id", "reference", "labels decoded"):
-        table.add_column(column, overflow="fold")
+def show_labels(rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> None:
+    """Print each row's reference above its labels decoded back to text, special tokens included."""
+    print(f"{len(rows)} labels decoded back:")
     for row in rows:
-        shown = row["error"] or tokenizer.decode(row["labels"], skip_special_tokens=False)
-        table.add_row(str(row["id"]), str(row["text"]), shown)
-    console.print(table)
+        decoded = row["error"] or tokenizer.decode(row["labels"], skip_special_tokens=False)
+        print(f"{row['id']}\n  reference: {row['text']}\n  labels:    {decoded}")
 
 
 def dry_run(
@@ -166,10 +163,9 @@ def dry_run(
         training: The Trainer's arguments.
         cache: Whether features are cached.
     """
-    console = Console(soft_wrap=True)
     wanted = max(NUM_LABELS, training.per_device_train_batch_size)
     encoded = [encoder(row) for row in itertools.islice(split.rows, wanted)]
-    show_labels(encoded[:NUM_LABELS], processor.tokenizer, console)
+    show_labels(encoded[:NUM_LABELS], processor.tokenizer)
     whole = [row for row in encoded if not row["error"]]
     if not whole:
         raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
@@ -177,5 +173,5 @@ def dry_run(
     num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
     cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
     forecast = make_forecast(model, batch, training, num_examples=num_examples, cache_bytes=cached)
-    console.print(forecast.table())
+    Console().print(forecast.table())
     return forecast

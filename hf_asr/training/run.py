@@ -9,10 +9,12 @@ import os
 import platform
 import shutil
 import sys
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -29,48 +31,71 @@ PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "ev
 BEST = "best_checkpoint"
 
 
+def begin_logging() -> None:
+    """Send our log lines to the console, and keep them for the run's log; processes other than 0 only tell warnings."""
+    main_process = os.environ.get("RANK", "0") == "0"
+    root = logging.getLogger("hf_asr")
+    for handler in [*root.handlers]:
+        root.removeHandler(handler)
+        handler.close()
+    root.propagate = False
+    root.setLevel(logging.INFO if main_process else logging.WARNING)
+    root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
+    if main_process:
+        root.addHandler(MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def log_into(path: Path) -> None:
+    """Write what was logged so far, and all that follows, to a file."""
+    root = logging.getLogger("hf_asr")
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for handler in [*root.handlers]:
+        if isinstance(handler, MemoryHandler):
+            handler.setTarget(file)
+            handler.flush()
+            root.removeHandler(handler)
+    root.addHandler(file)
+
+
+def check_run_folder(arguments: Arguments) -> None:
+    """See that no run would be overwritten, before anything is loaded.
+
+    Raises:
+        UserError: The folder holds a run, and resuming was not asked for.
+    """
+    run_dir = arguments.run_dir
+    if (run_dir / "config.yaml").exists() and not arguments.training.get("resume_from_checkpoint"):
+        raise UserError(
+            f"expected a new run folder, found a run in {run_dir}. Give another experiment.name, delete the folder, "
+            "or go on with it: training.resume_from_checkpoint=true"
+        )
+
+
 def begin_run(arguments: Arguments, training: Any) -> Path:
-    """Make the run folder with its config, environment and log; return it.
+    """Make the run folder with its config, environment and log; return it once it is there for every process.
 
     Args:
         arguments: The whole configuration.
         training: The Trainer's arguments (which process this is).
 
     Raises:
-        UserError: The folder holds a run, and resuming was not asked for; or it cannot be written.
+        UserError: The folder cannot be written.
     """
     run_dir = arguments.run_dir
-    resume = arguments.training.get("resume_from_checkpoint")
-    if (run_dir / "config.yaml").exists() and not resume:
-        raise UserError(
-            f"expected a new run folder, found a run in {run_dir}. Give another experiment.name, delete the folder, "
-            "or go on with it: training.resume_from_checkpoint=true"
-        )
     if training.should_save:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
             save_arguments(arguments, run_dir / "config.yaml")
             write_atomically(run_dir / "environment.json", json.dumps(environment(training), indent=2) + "\n")
+            log_into(run_dir / "training.log")
         except OSError as error:
             raise UserError(
                 f"experiment.output_dir: expected a folder that can be written, found {run_dir}: {error.strerror}. "
                 "Choose another folder."
             ) from error
-    log_to(run_dir, main_process=training.should_save)
+    PartialState().wait_for_everyone()
     return run_dir
-
-
-def log_to(run_dir: Path | None, *, main_process: bool) -> None:
-    """Send our log lines to the console and to ``training.log``; other processes only tell warnings."""
-    root = logging.getLogger("hf_asr")
-    root.handlers.clear()
-    root.propagate = False
-    root.setLevel(logging.INFO if main_process else logging.WARNING)
-    root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
-    if run_dir is not None and main_process:
-        file = logging.FileHandler(run_dir / "training.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root.addHandler(file)
 
 
 def environment(training: Any) -> dict[str, Any]:
@@ -90,10 +115,11 @@ def environment(training: Any) -> dict[str, Any]:
     }
 
 
-def set_threads(processes_on_machine: int) -> None:
-    """Share the cores between the processes: two with two threads each on two cores run 10 to 20 times slower."""
+def set_threads() -> None:
+    """Share the cores between a machine's processes: two with two threads each on two cores run 10 to 20 times slower."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, processes_on_machine)))
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
 def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Path:

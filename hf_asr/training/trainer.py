@@ -252,7 +252,6 @@ def build_trainer(
     conditions: Conditions,
 ) -> SpeechTrainer:
     """Join model, data and callbacks of a run into its trainer."""
-    check_sampling(training)
     run_dir = arguments.run_dir
     train, validation = prepared["train"], prepared.get("validation")
     evaluates = str(training.eval_strategy.value) != "no"
@@ -292,13 +291,3 @@ def tensorboard(folder: Path) -> TensorBoardCallback:
     from torch.utils.tensorboard import SummaryWriter  # imports slowly, and only the main process needs it
 
     return TensorBoardCallback(SummaryWriter(log_dir=str(folder)))
-
-
-def check_sampling(training: Any) -> None:
-    """Refuse orders that depend on how a step is cut into batches."""
-    name = str(training.train_sampling_strategy)
-    if name not in ("random", "sequential"):
-        raise UserError(
-            f"training.train_sampling_strategy: expected random or sequential, found {name}: its order would change "
-            "with batch size, accumulation and processes. Use random."
-        )

@@ -264,7 +264,7 @@ def test_an_empty_reference_stays_in_the_test():
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_a_split_of_which_nothing_is_left(name):
     CORPUS["A"][name] = clips("x", 3, seconds=50.0)
-    with pytest.raises(UserError, match=rf"{name}: expected clips in common_voice {name}.*too_long: 3 left out.*max_sec"):
+    with pytest.raises(UserError, match=rf"{name}: expected clips in common_voice {name}.*too_long: 3 left out"):
         build_splits(section(), seed=0, names=[name])
 
 
@@ -466,7 +466,7 @@ def test_rows_come_back_as_they_were(number):
     utterances = [
         Utterance(
             id=f"{i}",
-            audio=AudioRef(path="x", data=bytes([i % 256]) * 10, offset=i, size=2, start=0.5, end=None if i % 2 else 1.0),
+            audio=AudioRef("x", bytes([i % 256]) * 10, offset=i, size=2, start=0.5, end=None if i % 2 else 1.0),
             text="ё \u2028 \x1f",
             speaker="s",
             duration=1.25,
@@ -507,5 +507,5 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "rows").write_text("a file where the folder should be")
     monkeypatch.setenv("HF_ASR_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="expected to write the list of clips .*Set HF_ASR_CACHE"):
+    with pytest.raises(UserError, match=r"expected to write the list of clips .*Set HF_ASR_CACHE"):
         build_splits(section(), seed=0, names=["train"])

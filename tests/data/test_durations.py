@@ -129,6 +129,27 @@ def test_a_read_only_folder_is_no_obstacle(tmp_path: Path, read: list[str], monk
     assert not (tmp_path / NAME).exists()
 
 
+def test_a_folder_marked_read_only_stays_as_it_is_even_for_root(tmp_path: Path, read: list[str]) -> None:
+    rows = [clip(tmp_path / "shared" / "clips" / "a.wav", 1.0)]
+    (tmp_path / "shared").chmod(0o555)
+    try:
+        assert seconds_of(rows) == seconds_of(rows) == [1.0]
+        assert [path.name for path in (tmp_path / "shared").iterdir()] == ["clips"]
+    finally:
+        (tmp_path / "shared").chmod(0o755)
+    assert read == ["a.wav"]
+
+
+def test_a_side_car_that_cannot_be_read_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(region: Region, key: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    row = clip(tmp_path / "a.wav", 1.0)
+    (tmp_path / NAME).write_text("")
+    monkeypatch.setattr(durations, "read_durations", refused)
+    assert seconds_of([row]) == [1.0]
+
+
 def test_nowhere_to_write_is_no_obstacle(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(target: Path, content: str) -> None:
         raise OSError(30, "Read-only file system")
@@ -226,4 +247,6 @@ def test_real_clips_have_the_durations_of_the_manifest(shared_data: Path) -> Non
         path, _, _, seconds, *_ = line.split("\t")
         rows.append(Utterance(path, AudioRef(path=str(shared_data / "speechocean762_dev" / path)), ""))
         known.append(pytest.approx(float(seconds), abs=2e-3))
+    before = sorted(path.name for path in (shared_data / "speechocean762_dev").iterdir())
     assert seconds_of(rows) == known
+    assert sorted(path.name for path in (shared_data / "speechocean762_dev").iterdir()) == before

@@ -92,7 +92,8 @@ def test_processes_share_it_out_exactly_once(world_size, shuffle_buffer):
 
 
 def test_workers_share_it_out_exactly_once_and_bring_the_drops():
-    loader = DataLoader(stream_rows(section(shuffle_buffer=10), "train", 7), batch_size=8, num_workers=2, collate_fn=list)
+    stream = stream_rows(section(shuffle_buffer=10), "train", 7)
+    loader = DataLoader(stream, batch_size=8, num_workers=2, collate_fn=list)
     rows = [row for batch in loader for row in batch]
     assert sorted(ids(rows)) == sorted(f"atrain{i}" for i in range(100))
     assert told(rows) == sorted([(f"bad{i}", "votes: 1 up, 2 down") for i in range(0, 100, 7)] + [("last", "votes: ")])
@@ -126,7 +127,7 @@ def test_what_is_left_out_is_told_once_and_takes_no_place(monkeypatch, tmp_path,
         ("long", "too_long: 30.50 s, data.max_seconds is 30"),
         ("short", "too_short: 0.10 s, data.min_seconds is 0.3"),
     ]
-    with pytest.raises(UserError, match="on_bad_clip=raise: .*found broken"):
+    with pytest.raises(UserError, match=r"on_bad_clip=raise: .*found broken"):
         list(stream_rows(section(shuffle_buffer=shuffle_buffer, on_bad_clip="raise"), "train", 0))
 
 

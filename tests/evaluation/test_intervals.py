@@ -199,11 +199,11 @@ def test_the_exact_test_goes_through_every_exchange(differences: list[int]) -> N
 
 
 def test_the_sampled_test_comes_near_the_exact_one() -> None:
-    differences = np.array([3.0, 2, -1, 4, 1, -2, 5, 1, 2, -1, 3, 1])
-    exact, sampled = randomization_test(differences, samples=4096), randomization_test(differences, samples=4000)
-    # 4,000 samples of a probability of about 0.02: standard error 0.002.
-    assert exact != sampled
-    assert sampled == pytest.approx(exact, abs=0.008)
+    differences = np.array([3.0, 2, -1, 4, 1, -2, 5, 1, 2, -1, 3, 1, 2, -2, 1, 3, -2])
+    exact = randomization_test(differences, samples=2**17)
+    assert 0.01 < exact < 0.05
+    # 2**17 - 1 samples of such a probability: standard error 0.0005.
+    assert randomization_test(differences, samples=2**17 - 1) == pytest.approx(exact, abs=0.002)
 
 
 def test_a_sampled_p_value_is_never_zero() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import evaluate
@@ -29,12 +30,18 @@ def test_the_table_covers_every_metric_the_configuration_knows() -> None:
     assert set(METRICS) == set(EXPECTED) == set(CONFIG_METRICS)
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, evaluate.Metric]]:
+    """Every metric as a user loads it, the copies that ``evaluate`` makes kept out of HOME."""
+    folder = str(tmp_path_factory.mktemp("evaluate"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evaluate.config.HF_MODULES_CACHE", folder)
+        yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in METRICS.items()}
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_loads_by_path_offline_and_gives_jiwers_number(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path))
-    metric = evaluate.load(str(METRICS[name]), cache_dir=str(tmp_path / "cache"))
+def test_loads_by_path_offline_and_gives_jiwers_number(name: str, loaded: dict[str, evaluate.Metric]) -> None:
+    metric = loaded[name]
     assert metric.compute(predictions=HYPOTHESES, references=REFERENCES) == {name: EXPECTED[name]}
     assert set(metric.features) == {"predictions", "references"}
     assert metric.description.strip()
@@ -43,11 +50,9 @@ def test_loads_by_path_offline_and_gives_jiwers_number(
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_normalizer_is_an_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path))
-    metric = evaluate.load(str(METRICS[name]), cache_dir=str(tmp_path / "cache"))
-    assert metric.compute(predictions=["a, b"], references=["A B"], normalizer="basic") == {name: 0.0}
-    assert metric.compute(predictions=["a, b"], references=["A B"])[name] > 0
+def test_the_normalizer_is_an_option(name: str, loaded: dict[str, evaluate.Metric]) -> None:
+    assert loaded[name].compute(predictions=["a, b"], references=["A B"], normalizer="basic") == {name: 0.0}
+    assert loaded[name].compute(predictions=["a, b"], references=["A B"])[name] > 0
 
 
 def test_values_equal_the_counts() -> None:

@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from hf_asr.features.cache import PreparedSplit, prepare_features
 from hf_asr.features.collate import Seq2SeqCollator
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.fingerprint import rows_hash
+from hf_asr.utterance import Drops
 
 TOKENIZER = tiny_tokenizer()
 
@@ -67,6 +68,11 @@ def prepare(
     )
 
 
+def read_all(split: Split, encoder: ClipEncoder, **options: Any) -> Iterator[dict[str, Any]]:
+    rows = prepare(split, encoder, **options).rows
+    yield from rows if isinstance(rows, datasets.IterableDataset) else (rows[index] for index in range(len(rows)))
+
+
 def caches() -> list[str]:
     """Names of everything in this test's cache folder but locks."""
     folder = Path(os.environ["HF_ASR_CACHE"])
@@ -76,16 +82,11 @@ def caches() -> list[str]:
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_cached_rows_equal_rows_on_the_fly(rows: list[dict[str, Any]], encoder: ClipEncoder, num_proc: int) -> None:
     split = split_of(rows)
-    cached = prepare(split, encoder, num_proc=num_proc)
-    live = prepare(split, encoder, cache=False)
-    streamed = prepare(Split("train", split.rows.to_iterable_dataset(), split.drops, None, []), encoder)
-    expected = [row for row in (live.rows[index] for index in range(len(live.rows))) if not row["error"]]
+    stream = Split("train", split.rows.to_iterable_dataset(), split.drops, None, [])
+    expected = [row for row in read_all(split, encoder, cache=False) if not row["error"]]
     assert [row["id"] for row in expected] == ["0", "2", "4"]
-    for found in (
-        [cached.rows[index] for index in range(len(cached.rows))],
-        [row for row in streamed.rows if not row["error"]],
-    ):
-        for row, other in zip(found, expected, strict=True):
+    for found in (read_all(split, encoder, num_proc=num_proc), read_all(stream, encoder)):
+        for row, other in zip((row for row in found if not row["error"]), expected, strict=True):
             assert row["input_features"].dtype == np.float16
             np.testing.assert_array_equal(row["input_features"], other["input_features"])
             assert {**row, "input_features": 0} == {**other, "input_features": 0}
@@ -153,13 +154,26 @@ def test_rows_feed_the_collator(rows: list[dict[str, Any]], encoder: ClipEncoder
     assert [id for id, _ in batch["skipped"]] == ["1", "3"]
 
 
+def test_a_stream_keeps_bad_rows_and_what_was_left_out_before_them(
+    rows: list[dict[str, Any]], encoder: ClipEncoder
+) -> None:
+    def told() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            yield row | {"dropped": [{"id": "gone " + row["id"], "error": "empty_text: "}]}
+
+    stream = Split("train", datasets.IterableDataset.from_generator(told), Drops(), None, [])
+    found = list(read_all(stream, encoder))
+    assert [row["error"].partition(":")[0] for row in found] == ["", "broken_audio", "", "too_short", ""]
+    collate = Seq2SeqCollator(start_token=257, pad_token=256, window_frames=400, feature_size=80)
+    assert [id for id, _ in collate(found)["skipped"]] == ["gone 0", "1", "gone 1", "gone 2", "3", "gone 3", "gone 4"]
+
+
 @pytest.mark.parametrize("features", [{"num_proc": 1}, {"num_proc": 2}, {"cache": False}])
 def test_raise_stops_at_a_bad_clip_and_names_it(
     rows: list[dict[str, Any]], encoder: ClipEncoder, features: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError, match=r"found [13]: (broken_audio|too_short).*data.on_bad_clip=skip"):
-        prepared = prepare(split_of(rows), encoder, on_bad_clip="raise", **features)
-        [prepared.rows[index] for index in range(5)]
+        list(read_all(split_of(rows), encoder, on_bad_clip="raise", **features))
     assert caches() == []
 
 
@@ -185,7 +199,8 @@ def test_a_damaged_cache_is_written_again(rows: list[dict[str, Any]], encoder: C
     else:
         victim.write_bytes(victim.read_bytes()[:100])
     again = prepare(split_of(rows), encoder)
-    assert not again.reused and again.column("id") == ["0", "2", "4"]
+    assert not again.reused
+    assert again.column("id") == ["0", "2", "4"]
     assert cache.is_whole(folder)
 
 
@@ -203,7 +218,8 @@ def test_what_an_interrupted_write_left_is_never_used_and_removed(
     (left,) = caches()
     assert left.endswith(".unfinished")
     prepared = prepare(split_of(rows), encoder)
-    assert not prepared.reused and prepared.folder is not None
+    assert not prepared.reused
+    assert prepared.folder is not None
     assert caches() == [prepared.folder.name]
 
 

@@ -32,7 +32,8 @@ def test_labels_and_decoder_inputs() -> None:
     torch.testing.assert_close(batch["labels"], torch.tensor([[7, 8, END], [7, END, -100]]))
     torch.testing.assert_close(batch["decoder_input_ids"], torch.tensor([[START, 7, 8], [START, 7, PAD]]))
     assert batch["labels"].dtype == batch["decoder_input_ids"].dtype == torch.int64
-    assert batch["ids"] == ["a", "b"] and batch["skipped"] == []
+    assert batch["ids"] == ["a", "b"]
+    assert batch["skipped"] == []
 
 
 def test_features_are_filled_with_each_clips_own_silence() -> None:
@@ -65,14 +66,16 @@ def test_without_a_usable_row_the_batch_is_one_filler() -> None:
     torch.testing.assert_close(batch["input_features"], torch.zeros(1, 2, 6))
     torch.testing.assert_close(batch["labels"], torch.tensor([[-100]]))
     torch.testing.assert_close(batch["decoder_input_ids"], torch.tensor([[START]]))
-    assert batch["ids"] == [] and batch["skipped"] == [("bad", "broken_audio: no samples")]
+    assert batch["ids"] == []
+    assert batch["skipped"] == [("bad", "broken_audio: no samples")]
 
 
 def test_a_filler_row_is_not_learnt_nor_listed() -> None:
     batch = COLLATE([row("a", [7, END]), row("a", [7, END], padding=True), broken("bad") | {"padding": True}])
     torch.testing.assert_close(batch["labels"], torch.tensor([[7, END], [-100, -100]]))
     torch.testing.assert_close(batch["input_features"][0], batch["input_features"][1])
-    assert batch["ids"] == ["a"] and batch["skipped"] == []
+    assert batch["ids"] == ["a"]
+    assert batch["skipped"] == []
 
 
 def test_a_second_start_token_is_refused() -> None:
@@ -92,7 +95,9 @@ def test_what_holds_for_every_batch(texts: list[list[int]]) -> None:
     for text, labels, inputs in zip(texts, batch["labels"].tolist(), batch["decoder_input_ids"].tolist(), strict=True):
         learnt = [label for label in labels if label != -100]
         assert learnt == [*text, END]
-        assert learnt.count(END) == 1 and PAD not in learnt and START not in learnt
+        assert learnt.count(END) == 1
+        assert PAD not in learnt
+        assert START not in learnt
         assert inputs[: len(learnt)] == [START, *text]
         assert inputs.count(START) == 1
         assert set(inputs[len(learnt) :]) <= {PAD}

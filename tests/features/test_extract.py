@@ -152,7 +152,8 @@ def test_a_broken_clip_is_a_row_with_an_error(tmp_path: Path, content: bytes | N
         path.write_bytes(content)
     encoded = encoder_of()(row_of(path))
     assert encoded["error"].startswith("broken_audio: ")
-    assert encoded["labels"] == [] and encoded["input_features"].shape == (0, 80)
+    assert encoded["labels"] == []
+    assert encoded["input_features"].shape == (0, 80)
 
 
 def test_length_is_measured_after_trimming(tmp_path: Path) -> None:
@@ -176,7 +177,8 @@ def test_labels_pass_the_text_pipeline_and_the_reference_does_not(tmp_path: Path
 )
 def test_one_end_and_no_start_whatever_the_text(text: str) -> None:
     labels = encoder_of().labels(text)
-    assert labels.count(END) == 1 and labels[-1] == END
+    assert labels.count(END) == 1
+    assert labels[-1] == END
     assert START not in labels
     assert tuple(labels[:3]) == PREFIX
     assert not {*labels[3:-1]} & {*TOKENIZER.all_special_ids}

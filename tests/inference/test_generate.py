@@ -215,7 +215,7 @@ def test_training_mode_checkpointing_and_a_switched_off_cache_change_nothing(tin
     model = FAMILY.load_model(
         ModelArguments(tiny.model.name_or_path, dropout=0.5), DataArguments(language="en"), tiny.processor, 0
     )
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable()
     model.config.use_cache = False
     model.train()
     assert texts(tiny.run(model)) == expected
@@ -223,10 +223,14 @@ def test_training_mode_checkpointing_and_a_switched_off_cache_change_nothing(tin
 
 def test_the_cache_is_on_unless_asked_otherwise(tiny: Tiny) -> None:
     seen: list[Mapping[str, Any]] = []
-    spy = replace(FAMILY, decode=lambda model, processor, batch, options: seen.append(options) or FAMILY.decode(model, processor, batch, options))
+
+    def spy(model: Any, processor: Any, batch: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+        seen.append(options)
+        return FAMILY.decode(model, processor, batch, options)
+
     for given_generation in ({}, {"use_cache": False}):
         conditions = replace(FLOAT32, batch_size=10, generation={"max_new_tokens": 2, **given_generation})
-        generate_dataset(tiny.model, spy, tiny.processor, tiny.cached, conditions, progress=False)
+        generate_dataset(tiny.model, replace(FAMILY, decode=spy), tiny.processor, tiny.cached, conditions, progress=False)
     assert [options["use_cache"] for options in seen] == [True, False]
 
 
@@ -355,7 +359,7 @@ def test_whole_batches_are_dealt_so_that_each_row_comes_once(rows: int, batch_si
 def in_two_processes(tiny: Tiny, expected: dict[str, str], clips: list[float]) -> None:
     """Run on each of two processes; what is wrong there ends the test."""
     torch.set_num_threads(1)
-    assert PartialState().num_processes == 2
+    assert PartialState(cpu=True).num_processes == 2
     found = tiny.run(prepared=tiny.live)
     assert texts(found) == expected
     assert [hypothesis.id for hypothesis in found.hypotheses] == list(expected)

@@ -98,7 +98,8 @@ def test_a_batch_begins_with_one_start_token_that_is_not_bos(multilingual: Path,
     assert model.config.bos_token_id == end != start
     assert (batch["decoder_input_ids"][:, 0] == start).all()
     assert (batch["decoder_input_ids"] == start).sum() == 3
-    assert (batch["labels"] == end).sum() == 3 and start not in batch["labels"]
+    assert (batch["labels"] == end).sum() == 3
+    assert start not in batch["labels"]
     assert batch["input_features"].shape == (3, 80, 400)
     # Whisper shifts labels by itself when it is given no decoder inputs: ours must be the same.
     loss = model(input_features=batch["input_features"], labels=batch["labels"]).loss
@@ -116,7 +117,8 @@ def test_an_english_only_model_has_neither(english: Path, caplog: pytest.LogCapt
         processor, model, _ = load(english, "ru")
     assert "English-only" in caplog.text
     config = model.generation_config.to_dict()
-    assert config.get("language") is None and config.get("task") is None
+    assert config.get("language") is None
+    assert config.get("task") is None
     assert FAMILY.notes(processor, ModelArguments("x"), DataArguments(language="ru"))
     assert not FAMILY.notes(processor, ModelArguments("x"), DataArguments(language="en"))
 
@@ -126,7 +128,9 @@ def test_a_language_without_a_token_is_noted_for_the_card(multilingual: Path, ca
         processor, model, _ = load(multilingual, "sah", language_token="de")
     assert model.generation_config.language == "de"
     (note,) = FAMILY.notes(processor, ModelArguments("x", language_token="de"), DataArguments(language="sah"))
-    assert note in caplog.text and "sah" in note and "under de" in note
+    assert note in caplog.text
+    assert "sah" in note
+    assert "under de" in note
 
 
 def test_multilingual_labels_need_a_language(multilingual: Path) -> None:
@@ -208,7 +212,8 @@ def test_a_bare_config_gets_its_special_ids_from_the_tokenizer(multilingual: Pat
         end,
     )
     generation = loaded.generation_config
-    assert generation.lang_to_id["<|ru|>"] == ids("ru")[0] and generation.task_to_id["translate"] == ids("translate")[0]
+    assert generation.lang_to_id["<|ru|>"] == ids("ru")[0]
+    assert generation.task_to_id["translate"] == ids("translate")[0]
     assert generation.no_timestamps_token_id == ids("notimestamps")[0]
     assert (generation.is_multilingual, generation.max_length) == (True, 128)
     assert tuple(encoder.labels("")[:3]) == tuple(ids("ru", "transcribe", "notimestamps"))
@@ -219,7 +224,8 @@ def test_what_a_checkpoint_suppresses_is_left_alone(multilingual: Path, tmp_path
     path = tmp_path / "copy" / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"suppress_tokens": None, "max_length": 50}))
     config = load(tmp_path / "copy")[1].generation_config
-    assert config.suppress_tokens is None and config.max_length == 50
+    assert config.suppress_tokens is None
+    assert config.max_length == 50
 
 
 @pytest.mark.parametrize(
@@ -244,7 +250,8 @@ def test_dropouts_and_attention_are_those_of_the_model_section(multilingual: Pat
     asked = {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3, "layerdrop": 0.4}
     model = load(multilingual, attn_implementation="eager", **asked)[1]
     assert [getattr(model.config, name) for name in names] == [0.1, 0.2, 0.3, 0.4, 0.4]
-    assert model.model.encoder.layers[0].dropout == 0.1 and model.model.decoder.layerdrop == 0.4
+    assert model.model.encoder.layers[0].dropout == 0.1
+    assert model.model.decoder.layerdrop == 0.4
     assert model.config._attn_implementation == "eager"
 
 
@@ -262,7 +269,8 @@ def test_decode_is_greedy_and_leaves_the_random_state_alone(multilingual: Path, 
     batch = batch_of(tmp_path, processor, model, encoder)
     before = torch.random.get_rng_state()
     texts = [FAMILY.decode(model, processor, batch, {"max_new_tokens": 12}) for _ in range(2)]
-    assert texts[0] == texts[1] and len(texts[0]) == 3
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 3
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -370,7 +378,8 @@ def test_every_group_matches_parameters_and_head_and_targets_exist(multilingual:
     }
     assert all(matched.values())
     assert sorted(matched["encoder"] + matched["decoder"]) == sorted(names)
-    assert len(matched["feature_encoder"]) == 4 and matched["head"] == ["model.decoder.embed_tokens.weight"]
+    assert len(matched["feature_encoder"]) == 4
+    assert matched["head"] == ["model.decoder.embed_tokens.weight"]
     assert len(matched["cross_attention"]) == len(matched["decoder_self_attention"]) == 9
     assert not set(matched["cross_attention"]) & set(matched["decoder_self_attention"])
     assert any(name.startswith(FAMILY.encoder_layers_prefix + ".0.") for name in names)
@@ -388,7 +397,8 @@ def test_another_tokenizer_or_extractor_makes_another_cache(multilingual: Path, 
 
 def test_the_real_english_checkpoint(shared_data: Path) -> None:
     processor, model, encoder = load(shared_data / "whisper", "en")
-    assert model.dtype == torch.float32 and model.config.vocab_size == 51_864
+    assert model.dtype == torch.float32
+    assert model.config.vocab_size == 51_864
     assert encoder.labels(" Hello.") == [50362, 18435, 13, 50256]
     row = row_of(shared_data / "jfk.flac", "And so, my fellow Americans")
     encoded = encoder(row)

@@ -65,7 +65,8 @@ def test_sizes_are_the_published_ones(name: str, millions: int, mel_bins: int) -
     counted = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert counted == pytest.approx(millions, rel=0.04)
     assert model.config.num_mel_bins == mel_bins
-    assert model.config.max_source_positions == 1500 and model.config.max_target_positions == 448
+    assert model.config.max_source_positions == 1500
+    assert model.config.max_target_positions == 448
 
 
 def test_names() -> None:
@@ -106,7 +107,8 @@ def test_special_ids_and_generation_config(tokenizer: Path, name: str) -> None:
     config, generation = model.config, model.generation_config
     assert (config.decoder_start_token_id, config.eos_token_id, config.pad_token_id) == (start, end, end)
     assert (generation.decoder_start_token_id, generation.eos_token_id, generation.pad_token_id) == (start, end, end)
-    assert generation.max_length == 448 and generation.return_timestamps is False
+    assert generation.max_length == 448
+    assert generation.return_timestamps is False
     assert generation.no_timestamps_token_id == vocabulary["<|notimestamps|>"]
     assert generation.begin_suppress_tokens == [vocabulary["Ġ"], end]
     assert {start, vocabulary["<|translate|>"], vocabulary["<|nospeech|>"]} <= set(generation.suppress_tokens)
@@ -115,7 +117,8 @@ def test_special_ids_and_generation_config(tokenizer: Path, name: str) -> None:
     said = generation.to_dict()
     assert ("lang_to_id" in said) == ("task_to_id" in said) == generation.is_multilingual
     if generation.is_multilingual:
-        assert said["lang_to_id"]["<|ru|>"] == vocabulary["<|ru|>"] and len(said["lang_to_id"]) == 99
+        assert said["lang_to_id"]["<|ru|>"] == vocabulary["<|ru|>"]
+        assert len(said["lang_to_id"]) == 99
         assert (said["language"], said["task"]) == ("en", "transcribe")
 
 

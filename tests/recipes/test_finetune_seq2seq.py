@@ -136,7 +136,7 @@ def test_cached_live_and_streamed_give_the_same_losses(
     recipe: Any, parts: tuple[Path, Path], tmp_path: Path
 ) -> None:
     curves = {}
-    ways = {
+    ways: dict[str, list[str]] = {
         "cached": [],
         "live": ["features.cache=false"],
         "streamed": ["data.streaming=true", "data.shuffle_buffer=1"],
@@ -189,7 +189,7 @@ def test_without_evaluation_the_last_checkpoint_is_the_best(
     ("changes", "words"),
     [
         (["data.streaming=true", "training.max_steps=-1"], "training.max_steps"),
-        (["training.train_sampling_strategy=group_by_length"], "random or sequential"),
+        (["training.train_sampling_strategy=group_by_length"], "random, sequential"),
         (["freeze.groups=[enocder]"], "enocder"),
         (["data.path=nowhere.csv"], "nowhere.csv"),
         (["model.name_or_path=no/such-model-at-all"], "no/such-model-at-all"),
