@@ -47,9 +47,11 @@ def imported(files: list[Path]) -> set[str]:
 
 def test_every_package_is_listed(project: dict[str, Any], project_root: Path) -> None:
     folders = {path.parent for path in (project_root / "hf_asr").rglob("*.py")}
-    names = {".".join(folder.relative_to(project_root).parts) for folder in folders}
-    assert set(project["tool"]["setuptools"]["packages"]) == names | {"hf_asr.recipes"}
     assert all((folder / "__init__.py").is_file() for folder in folders)
+    names = {".".join(folder.relative_to(project_root).parts) for folder in folders}
+    with_yaml = {path.parent for path in (project_root / "recipes").rglob("*.yaml")}
+    names |= {".".join(("hf_asr", *folder.relative_to(project_root).parts)) for folder in with_yaml}
+    assert set(project["tool"]["setuptools"]["packages"]) == names | {"hf_asr.recipes"}
 
 
 def test_every_library_that_is_imported_is_declared_and_the_other_way_round(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ OF_THE_MODEL = ("name_or_path", "tokenizer_name_or_path", "revision", "family")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     parser.add_argument("--model", required=True, metavar="ID|DIR", help="checkpoint to score")
-    parser.add_argument("--config", nargs="+", required=True, metavar="YAML", help="corpus, and how to decode and score")
+    parser.add_argument("--config", nargs="+", required=True, metavar="YAML", help="corpus, and how it is decoded")
     parser.add_argument("--split", default="test", choices=SPLITS, help="which split (default: %(default)s)")
     parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR", help="where test_results.json goes")
     parser.add_argument("--save-predictions", action="store_true", help="write test_predictions.csv as well")
@@ -41,9 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score, write, and print what came out; return 0."""
     arguments = read_arguments(options)
+    make_folder(options.output_dir)
 
     import torch
     from accelerate import PartialState
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
     # Without cpu=True, torchrun's processes on a machine without a GPU would not know of each other.
     state = PartialState(cpu=bool(arguments.training.get("use_cpu")) or not torch.accelerator.is_available())
@@ -76,6 +81,19 @@ def read_arguments(options: argparse.Namespace) -> Arguments:
     return replace(arguments, data=replace(arguments.data, streaming=False))
 
 
+def make_folder(folder: Path) -> None:
+    """Make the output folder, before anything is decoded for it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"found {folder}: {error.strerror}"
+        raise UserError(f"--output-dir: expected a folder to write, {found}; choose another") from error
+
+
 def evaluate(
     arguments: Arguments, split: str, output_dir: Path, device: torch.device, save_predictions: bool = True
 ) -> dict[str, Any]:
@@ -103,7 +121,8 @@ def evaluate(
     seed = arguments.experiment.seed
     family = get_family(arguments.model)
     processor = family.load_processor(arguments.model, arguments.data)
-    model = family.load_model(arguments.model, arguments.data, processor, seed).to(device)
+    model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
+    model.to(device)
     splits = build_splits(arguments.data, seed=seed, names=(split,))
     prepared = prepare_splits(splits, family.make_encoder(processor, model.config, arguments), arguments)
     conditions = resolve_conditions(arguments.evaluation, device, model.dtype)
@@ -135,12 +154,9 @@ def show(results: Mapping[str, Any], options: argparse.Namespace) -> None:
         f"{results['insertions']:,} insertions, {results['hits']:,} hits"
     )
     if results["rtfx"]:
-        print(f"{results['seconds_of_audio']:,.1f} s of audio in {results['wall_seconds']:,.1f} s: RTFx {results['rtfx']:.1f}")
-    print(*left_out(results["skipped"]), sep="\n", end="")
-    print(f"{options.output_dir / 'test_results.json'}")
-
-
-def left_out(skipped: Mapping[str, int]) -> Sequence[str]:
-    """Say how many clips were left out for which reason; nothing where none was."""
-    reasons = ", ".join(f"{reason} {number:,}" for reason, number in skipped.items())
-    return [f"left out: {reasons} (named in test_results.json)\n"] if skipped else []
+        seconds, wall = results["seconds_of_audio"], results["wall_seconds"]
+        print(f"{seconds:,.1f} s of audio in {wall:,.1f} s: RTFx {results['rtfx']:.1f}")
+    if results["skipped"]:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in results["skipped"].items())
+        print(f"left out: {reasons}; they are named in test_results.json")
+    print(options.output_dir / "test_results.json")

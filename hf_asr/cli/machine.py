@@ -146,19 +146,30 @@ def check_offline() -> Check:
 
 def check_model_reachable(name: str, revision: str | None) -> Check:
     """See that the model is a folder, ``config:NAME``, in the local cache, or that the Hub may be asked for it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    local = name.startswith("config:") or Path(name).is_dir()
-    cached = not local and isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    forbidden = not local and not cached and is_offline()
-    state = "local" if local else "in the local cache" if cached else "to be fetched from the Hub"
+    state, ok = where_model_is(name, revision)
     return Check(
-        "model",
-        ok=not forbidden,
-        found=f"{name}: {state}" + (", which HF_HUB_OFFLINE forbids" if forbidden else ""),
+        "where the model is",
+        ok=ok,
+        found=f"{name}: {state}",
         expected="a folder, config:NAME, or a name that the Hub or its local cache has",
-        do="Unset HF_HUB_OFFLINE, fetch it first with `hf download`, or give a folder.",
+        do="Check the name; or unset HF_HUB_OFFLINE, or fetch it first with `hf download`.",
     )
+
+
+def where_model_is(name: str, revision: str | None) -> tuple[str, bool]:
+    """Return where a model's files are, in words, and whether it can be had."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if name.startswith("config:") or Path(name).is_dir():
+        return "local", True
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return "no folder, and no name that the Hub could have", False
+    if isinstance(cached, str):
+        return "in the local cache", True
+    return "on the Hub, if anywhere" + (", and HF_HUB_OFFLINE is set" if is_offline() else ""), not is_offline()
 
 
 def check_versions() -> Check:

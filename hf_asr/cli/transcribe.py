@@ -13,6 +13,9 @@ from hf_asr.utterance import Drops
 
 EXAMPLE = "hf-asr transcribe --model runs/whisper_ru/best_checkpoint --input talk.mp3 --output talk.srt"
 
+# What messages about a configuration name, and what the user of this verb gave instead.
+KEYS = {"model.name_or_path": "--model", "data.language": "--language"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
@@ -34,10 +37,17 @@ def run(options: argparse.Namespace) -> int:
     if options.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, found {options.batch_size}; give a positive number")
 
+    from transformers.utils import logging
+
     from hf_asr.inference.transcribe import find_audio, load_transcriber
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     files = find_audio(options.input)
-    transcriber = load_transcriber(options.model, language=options.language, batch_size=options.batch_size)
+    try:
+        transcriber = load_transcriber(options.model, language=options.language, batch_size=options.batch_size)
+    except UserError as error:
+        raise UserError(in_options(str(error))) from error
     timed = options.timestamps or format in SUBTITLES
     transcripts, drops = transcriber.transcribe(files, timestamps=timed)
     tell(drops, len(files), transcriber.no_timestamps, timed)
@@ -45,6 +55,13 @@ def run(options: argparse.Namespace) -> int:
         return 1
     write(transcripts, format, options)
     return 0
+
+
+def in_options(message: str) -> str:
+    """Put this verb's options in the place of a configuration's keys: there is no configuration here."""
+    for key, option in KEYS.items():
+        message = message.replace(key, option)
+    return message
 
 
 def format_of(output: Path | None) -> str:
@@ -71,10 +88,9 @@ def check_target(format: str, source: Path, output: Path | None) -> None:
     if not (format in SUBTITLES and source.is_dir()):
         if output is not None and output.is_dir():
             raise UserError(f"--output: expected a file to write, found the folder {output}; name a file in it")
-    elif output is None:
-        raise UserError(f"--output: {format} is one file a recording: expected a folder to write to, found none; give one")
-    elif output.exists() and not output.is_dir():
-        raise UserError(f"--output: {format} is one file a recording: expected a folder, found the file {output}")
+    elif output is None or (output.exists() and not output.is_dir()):
+        found = "none" if output is None else f"the file {output}"
+        raise UserError(f"--output: {format} is one file a recording: expected a folder, found {found}; name a folder")
 
 
 def tell(drops: Drops, files: int, no_timestamps: str | None, timed: bool) -> None:
@@ -84,8 +100,8 @@ def tell(drops: Drops, files: int, no_timestamps: str | None, timed: bool) -> No
     if drops.total():
         print(f"{files - drops.total()} of {files} files were transcribed", file=sys.stderr)
     if no_timestamps:
-        place = "segment times are the bounds of windows cut at quiet points" if timed else "long files were cut at quiet points"
-        print(f"the timestamps of this model were not used, {place}: {no_timestamps}", file=sys.stderr)
+        instead = "segment times are the bounds of windows" if timed else "long files were cut into windows"
+        print(f"{instead} between quiet points, not the model's own timestamps: {no_timestamps}", file=sys.stderr)
 
 
 def write(transcripts: Sequence[Transcript], format: str, options: argparse.Namespace) -> None:

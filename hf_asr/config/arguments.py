@@ -140,13 +140,15 @@ class DataArguments:
     path: str | None = option(
         None,
         "Release folder or archive (common_voice), folder (gigaspeech, audiofolder), CSV, TSV or JSONL (manifest), "
-        "folder or Parquet file (hub).",
+        "folder or Parquet file (hub), where the speech is written (synthetic).",
     )
     transcripts: str | None = option(
         None,
         "Transcripts kept apart from the audio: TSVs or a folder of them (common_voice), GigaSpeech.json, a manifest.",
     )
-    name: str | None = option(None, "Hub id (ORG/NAME) or folder of a data set, for hub and gigaspeech.")
+    name: str | None = option(
+        None, "Hub id (ORG/NAME) or folder of a data set (hub, gigaspeech); clean or shifted voices (synthetic)."
+    )
     subset: str | None = option(None, "Its configuration (hub), or what train is: XS, S, M, L or XL (gigaspeech).")
     language: str | None = option(
         None, 'BCP-47 tag of the speech, such as `ru`, `zh-CN`, `yue`; quote `"no"` (Norwegian).', check="language"

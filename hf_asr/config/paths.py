@@ -8,8 +8,8 @@ from typing import Any
 
 from hf_asr.config.arguments import SPLITS, Arguments, DataArguments
 
-# Keys whose value may name something on this machine; a Hub id stays as it is because nothing of that name exists.
-DATA_PATHS = ("path", "transcripts", "name")
+# Corpora whose data.name is a Hub id or a folder; an id stays as it is because there is no such folder.
+NAMES_ARE_PLACES = ("hub", "gigaspeech")
 TRAINING_PATHS = ("resume_from_checkpoint", "deepspeed", "fsdp_config")
 
 
@@ -48,27 +48,34 @@ def local_folder(value: str) -> str:
     return absolute(value) if os.path.isdir(os.path.expanduser(value)) else value
 
 
-def local_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Make the paths of a data section absolute, those of its splits and sources too."""
-    result = {key: local(value) if key in DATA_PATHS else value for key, value in data.items()}
-    splits = result.get("splits")
+def local_data(data: dict[str, Any], corpus: str = "") -> dict[str, Any]:
+    """Make the paths of a data section absolute, those of its splits and sources too.
+
+    Args:
+        data: The section, or a part of it that describes another corpus.
+        corpus: What the part has for ``corpus`` when it does not say so itself.
+    """
+    corpus = data.get("corpus") or corpus
+    keys = ("path", "transcripts", "name") if corpus in NAMES_ARE_PLACES else ("path", "transcripts")
+    result = {key: local(value) if key in keys else value for key, value in data.items()}
+    splits = result.get("splits") or {}
     if splits:
-        result["splits"] = {key: local_split(value) if key in SPLITS else value for key, value in splits.items()}
+        result["splits"] = {key: local_split(item, corpus) if key in SPLITS else item for key, item in splits.items()}
     if result.get("sources"):
         result["sources"] = [local_data(source) for source in result["sources"]]
     return result
 
 
-def local_split(split: Any) -> Any:
+def local_split(split: Any, corpus: str) -> Any:
     """Make the files among a split's names absolute.
 
     A name such as ``train`` is a split's name even where a folder of that name stands in the working directory, so
     only existing files with a suffix or a separator in their path count.
     """
     if isinstance(split, list):
-        return [local_split(item) for item in split]
+        return [local_split(item, corpus) for item in split]
     if isinstance(split, dict):
-        return local_data(split)
+        return local_data(split, corpus)
     path = os.path.expanduser(split)
     is_path = bool(os.path.splitext(path)[1]) or os.sep in path or "/" in path
     return absolute(split) if is_path and os.path.isfile(path) else split

@@ -104,7 +104,7 @@ TRAINING_DEFAULTS: dict[str, str] = {
     "save_strategy": "as `eval_strategy`, with its steps; epoch where that is no",
     "save_total_limit": "2",
     "load_best_model_at_end": "true, by `metric_for_best_model`: wer; false where `eval_strategy` is no",
-    "gradient_checkpointing_kwargs": "{use_reentrant: false}",
+    "activation_checkpointing_kwargs": "{use_reentrant: false}",
     "ddp_timeout": "7200",
     "report_to": "none: TensorBoard files are always written",
 }

@@ -88,7 +88,7 @@ def check_split(name: str, clips: int | None, seconds: Seconds | None, drops: Dr
     """
     size = "a stream" if clips is None else f"{clips:,} clips"
     length = "" if seconds is None else f", {seconds / 3600:.2f} h"
-    lost = "; left out: " + "; ".join(drops.lines(NAMED)) if drops.total() else ""
+    lost = "".join(f"; {line}" for line in drops.lines(NAMED))
     counts = drops.counts()
     filtered = counts.get("too_short", 0) + counts.get("too_long", 0)
     return Check(
@@ -191,7 +191,7 @@ def check_script(transcripts: Sequence[Transcript]) -> Check:
         return Check("language against text", ok=True, found="no language with a known script, not checked")
     foreign = [item for item, scripts in known if not is_in_scripts(item.text, scripts)]
     letters = sum((count_scripts(item.text) for item, _ in known), Counter[str]())
-    shares = ", ".join(f"{name.title()} {number / letters.total():.0%}" for name, number in letters.most_common(3))
+    shares = ", ".join(f"{name.title()} {number / letters.total():.1%}" for name, number in letters.most_common(3))
     named = [f"{item.place} ({item.language}: {item.text[:60]!r})" for item in foreign]
     wanted = sorted({script.title() for _, scripts in known for script in scripts})
     return Check(

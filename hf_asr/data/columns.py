@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from hf_asr.errors import UserError
@@ -14,6 +14,8 @@ from hf_asr.utterance import AudioRef, Drops, Seconds, Utterance
 
 _LOG = logging.getLogger(__name__)
 
+# A root, a drive of Windows, or a part that is "..", with either kind of slash.
+_OUTWARDS = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:$|[/\\])")
 # Names that a role's column has in the wild, the first that is there wins. data.columns says otherwise.
 GUESSES: dict[str, tuple[str, ...]] = {
     "id": ("id", "utt_id", "utterance_id", "utt", "uttid", "key", "sid", "segment_id"),
@@ -46,8 +48,7 @@ def unique_ids(utterances: Iterable[Utterance], drops: Drops) -> Iterator[Uttera
 
 def leaves_folder(name: str) -> bool:
     """Tell whether a path inside a release leads out of it: absolute, of another drive, or through ``..``."""
-    windows = PureWindowsPath(name)  # splits at both kinds of slash
-    return bool(windows.anchor) or PurePosixPath(name).is_absolute() or ".." in windows.parts
+    return _OUTWARDS.search(name) is not None
 
 
 def outvoted(row: Mapping[str, Any]) -> str:
@@ -127,7 +128,7 @@ class Columns:
             corpus: Name of the corpus.
             language: Language where the row does not tell.
         """
-        taken = {name for role, name in self.names.items() if role != "split"}
+        taken = set(self.names.values())
         return Utterance(
             id=self.text(row, "id") or id,
             audio=audio,

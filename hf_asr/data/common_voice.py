@@ -96,11 +96,12 @@ def _utterance(
     release: Release, row: dict[str, str], line: int, seconds: Mapping[str, float], data: DataArguments, drops: Drops
 ) -> Utterance | None:
     clip = row["path"]
-    id = PurePosixPath(clip).stem or f"line {line}"
-    audio = None if leaves_folder(clip) else release.find(clip)
+    id = os.path.splitext(clip.rpartition("/")[2])[0] or f"line {line}"
+    refused = leaves_folder(clip)
+    audio = None if refused else release.find(clip)
     if data.filter_votes and (votes := outvoted(row)):
         drops.add("votes", id, votes)
-    elif leaves_folder(clip):
+    elif refused:
         drops.add("outside_release", id, f"line {line}: {clip} is refused, it leads out of the release")
     elif audio is None:
         drops.add("missing_audio", id, f"line {line}: no {clip or 'path'} in clips/ of {release.name}")

@@ -12,13 +12,14 @@ import datasets
 
 from hf_asr.config.arguments import SPLITS, DataArguments
 from hf_asr.data.leaks import leaks_between
-from hf_asr.data.resolve import Part, Source, resolve
-from hf_asr.data.row_table import ROW_FEATURES, table_of
+from hf_asr.data.listed import list_sources
+from hf_asr.data.resolve import resolve
+from hf_asr.data.row_table import ROW_FEATURES
 from hf_asr.data.sampling import epoch_order
-from hf_asr.data.selection import CORPORA, FILTERS, select
+from hf_asr.data.selection import CORPORA
 from hf_asr.data.streaming import stream_rows
 from hf_asr.errors import UserError
-from hf_asr.utterance import Drops, Seconds, Utterance
+from hf_asr.utterance import Drops, Seconds
 
 __all__ = ["CORPORA", "ROW_FEATURES", "Split", "build_splits", "find_leaks"]
 
@@ -32,7 +33,7 @@ class Split:
     Attributes:
         name: ``train``, ``validation`` or ``test``.
         rows: Rows of ``utterance.ROW_TYPES``; a stream for train with ``data.streaming``.
-        drops: What was left out; what a stream leaves out comes with its rows (data/streaming.py).
+        drops: What was left out; what a stream leaves out only while it is read comes with its rows.
         seconds: Audio in all; None for a stream.
         warnings: What a user should know before training on it: leaks.
     """
@@ -110,34 +111,12 @@ def mix(
     return datasets.concatenate_datasets(kept), left_out
 
 
-@dataclass
-class _Reading:
-    """Reads a source as often as it is called; ``drops`` and ``taken`` are those of the last time."""
-
-    source: Source
-    split: str
-    most: int | None
-    before: frozenset[str]
-    drops: Drops = field(default_factory=Drops)
-    taken: set[str] = field(default_factory=set)
-
-    def __call__(self) -> Iterator[Utterance]:
-        self.drops, self.taken = Drops(), set(self.before)
-        return select(self.source, self.split, self.drops, taken=self.taken, most=self.most)
-
-
 def _split(data: DataArguments, name: str, seed: int) -> Split:
+    drops = Drops()
     if data.streaming and name == "train":
-        return Split(name, stream_rows(data, name, seed), Drops(), None)
-    sources, limit, drops = resolve(data, name), data.limit.get(name), Drops()
-    tables, taken = [], frozenset[str]()
-    for source in sources:
-        reading = _Reading(source, name, limit if len(sources) == 1 else None, taken)
-        tables.append(table_of(reading))
-        taken = frozenset(reading.taken)
-        drops.merge(reading.drops)
-        if not len(tables[-1]):
-            raise _nothing_left(name, source, reading.drops)
+        return Split(name, stream_rows(data, name, seed, drops), drops, None)
+    sources, limit = resolve(data, name), data.limit.get(name)
+    tables = list_sources(sources, name, drops, most=limit if len(sources) == 1 else None)
     rows = tables[0]
     if len(tables) > 1:
         rows, left_out = mix(tables, [source.weight for source in sources], seed=seed, limit=limit)
@@ -170,28 +149,6 @@ def _check_references(name: str, rows: datasets.Dataset) -> None:
         f"{name}: expected transcripts, found {len(rows)} clips whose texts are all empty: every word of a hypothesis "
         "would count as an error. Check data.columns.text, or take another split."
     )
-
-
-def _nothing_left(name: str, source: Source, drops: Drops) -> UserError:
-    """Say why a split is empty."""
-    read = " + ".join(f"{part.data.corpus} {part.split}" for part in source.parts)
-    found = "; ".join(drops.lines(3)) or "it has no rows"
-    what = (
-        "Check the corpus, and data.min_seconds, data.max_seconds and data.filter_votes, which decide what is left out."
-    )
-    held_out = source.parts[0].held_out
-    if held_out.validation + held_out.test and not set(FILTERS) & set(drops.reasons):
-        places = sorted({held_out.place(utterance) for part in source.parts for utterance in _all_sides(part)})
-        found = f"none of its {len(places)} {held_out.by}s on that side; the lowest stands at {places[0]:.3f}"
-        what = (
-            f"Test is what stands below {held_out.test:g}, validation below {held_out.test + held_out.validation:g}, "
-            "train the rest. Change the shares in data.splits.held_out, set its by to id, or name a split instead."
-        )
-    return UserError(f"{name}: expected clips in {read}, found none left: {found}. {what}")
-
-
-def _all_sides(part: Part) -> Iterator[Utterance]:
-    return CORPORA[part.data.corpus](part.data, part.split, Drops())
 
 
 def _log(split: Split) -> None:

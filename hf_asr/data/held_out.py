@@ -50,8 +50,8 @@ class HeldOut:
         return "validation" if place < self.test + self.validation else "train"
 
     def share(self, split: str) -> float:
-        """Return the share of ``validation`` or ``test``."""
-        return {"validation": self.validation, "test": self.test}[split]
+        """Return the share that is carved for ``validation`` or ``test``; 0 for train, which keeps the rest."""
+        return {"validation": self.validation, "test": self.test}.get(split, 0.0)
 
 
 def held_out_of(splits: Mapping[str, Any]) -> HeldOut:

@@ -35,35 +35,24 @@ NEVER_INHERITED = ("splits", "sources", "limit")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One name or file that a reader reads.
-
-    Attributes:
-        data: The section that describes its corpus.
-        split: What the reader is asked for.
-        held_out: How it is divided; no shares when it is taken whole.
-        side: The side of it that is wanted.
-    """
-
-    data: DataArguments
-    split: str
-    held_out: HeldOut
-    side: str = "train"
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
-    """What belongs together in a mixture.
+    """What a reader has to read for a split.
 
     Attributes:
-        name: Distinguishes its clips from another source's with the same id.
+        name: Distinguishes its clips from those of a mixture's other sources; empty where there is only one.
         weight: Its share of the mixture, relative to the others'; None for its share of the clips.
-        parts: Read one after the other.
+        data: The section that describes its corpus.
+        splits: What the reader is asked for, one after the other.
+        held_out: How that is divided; no shares when it is taken whole.
+        side: The side of it that is wanted.
     """
 
     name: str
     weight: float | None
-    parts: tuple[Part, ...]
+    data: DataArguments
+    splits: tuple[str, ...]
+    held_out: HeldOut
+    side: str = "train"
 
 
 def resolve(data: DataArguments, split: str) -> list[Source]:
@@ -79,14 +68,14 @@ def resolve(data: DataArguments, split: str) -> list[Source]:
         UserError: The split is neither given, nor carved, nor known by a usual name; or a mapping has unknown keys.
     """
     if not data.sources or isinstance(data.splits.get(split), Mapping):
-        return [Source("", None, _parts(data, split, whole=False))]
+        return [_source(data, split, whole=False)]
     sections = [_section_of_source(data, source, index) for index, source in enumerate(data.sources)]
     weights = _weights(data.sources) if split == "train" else [None] * len(sections)
     if split != "train":
         # A source may be there for training only; a split that no source has is the user's mistake.
         sections = [section for section in sections if _has(section, split)] or sections[:1]
     return [
-        Source(f"{section.corpus}{index}", weight, _parts(section, split, whole=False))
+        replace(_source(section, split, whole=False), name=f"{section.corpus}{index}", weight=weight)
         for index, (section, weight) in enumerate(zip(sections, weights, strict=False))
     ]
 
@@ -139,34 +128,31 @@ def _weights(sources: list[dict[str, Any]]) -> list[float | None]:
 
 
 def _has(section: DataArguments, split: str) -> bool:
-    return section.splits.get(split) is not None or held_out_of(section.splits).share(split) > 0 or bool(
-        _usual(section, split, whole=False)
-    )
+    given = section.splits.get(split) is not None or held_out_of(section.splits).share(split) > 0
+    return given or _usual(section, split, whole=False) is not None
 
 
-def _parts(data: DataArguments, split: str, *, whole: bool) -> tuple[Part, ...]:
-    """Return the parts of a split, carved ones included."""
+def _source(data: DataArguments, split: str, *, whole: bool) -> Source:
+    """Return the source of a split, train's where the split is carved from it."""
     held_out = held_out_of(data.splits)
-    if split == "train" or held_out.share(split) > 0:
-        return tuple(
-            replace(part, held_out=held_out, side=split) if held_out.validation + held_out.test else part
-            for part in _given(data, "train", data.splits.get("train"), whole)
-        )
-    return _given(data, split, data.splits.get(split), whole)
-
-
-def _given(data: DataArguments, split: str, entry: Any, whole: bool) -> tuple[Part, ...]:
-    """Return the parts that an entry of ``data.splits`` names."""
-    nothing_held_out = HeldOut(validation=0.0)
-    if entry is None:
-        return (Part(data, _usual(data, split, whole) or _missing(data, split), nothing_held_out),)
+    named = "train" if held_out.share(split) > 0 else split
+    entry = data.splits.get(named)
     if isinstance(entry, Mapping):
-        return _parts(inherit(data, entry, f"data.splits.{split}"), split, whole=True)
-    if isinstance(entry, list | tuple):
-        if not entry:
-            raise UserError(f"data.splits.{split}: expected names, found an empty list. Name what is to be read.")
-        return tuple(part for item in entry for part in _given(data, split, item, whole))
-    return (Part(data, str(entry), nothing_held_out),)
+        source = _source(inherit(data, entry, f"data.splits.{named}"), named, whole=True)
+    else:
+        source = Source("", None, data, _names(data, named, entry, whole), HeldOut(validation=0.0))
+    is_divided = named == "train" and held_out.validation + held_out.test > 0
+    return replace(source, held_out=held_out, side=split) if is_divided else source
+
+
+def _names(data: DataArguments, split: str, entry: Any, whole: bool) -> tuple[str, ...]:
+    """Return what an entry of ``data.splits`` names, or the usual name."""
+    if entry is None:
+        return (_usual(data, split, whole) or _missing(data, split),)
+    names = [entry] if isinstance(entry, str) else list(entry)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"data.splits.{split}: expected a name or file, or a list of them, found {entry}. Name some.")
+    return tuple(names)
 
 
 def _usual(data: DataArguments, split: str, whole: bool) -> str | None:

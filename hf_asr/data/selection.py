@@ -23,7 +23,7 @@ from dataclasses import replace
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data import common_voice, gigaspeech, manifest, synthetic
 from hf_asr.data.durations import fill_durations
-from hf_asr.data.resolve import Part, Source
+from hf_asr.data.resolve import Source
 from hf_asr.errors import UserError
 from hf_asr.text import apply_pipeline
 from hf_asr.utterance import Drops, Utterance
@@ -48,15 +48,17 @@ AT_ONCE = 20_000
 BYTES_AT_ONCE = 64 * 2**20
 
 
-def read_part(part: Part, drops: Drops) -> Iterator[Utterance]:
-    """Yield what the reader gives of a part, on the wanted side of the held-out line."""
-    for utterance in CORPORA[part.data.corpus](part.data, part.split, drops):
-        if part.side == part.held_out.side(utterance):
-            yield utterance
+def read_source(source: Source, drops: Drops) -> Iterator[Utterance]:
+    """Yield what the reader gives of a source, on the wanted side of the held-out line."""
+    read = CORPORA[source.data.corpus]
+    for split in source.splits:
+        for utterance in read(source.data, split, drops):
+            if source.side == source.held_out.side(utterance):
+                yield utterance
 
 
 def select(
-    source: Source, split: str, drops: Drops, *, taken: set[str], most: int | None = None
+    source: Source, split: str, drops: Drops, *, taken: set[str], most: int | None = None, headers: bool = True
 ) -> Iterator[Utterance]:
     """Yield the utterances of a source that a split keeps, in the corpus's order.
 
@@ -67,35 +69,41 @@ def select(
         taken: Ids that the split has already; those of this source are added. An id of another source is prefixed
             with this source's name, an id that this source repeats is dropped.
         most: Stop after so many; nothing is read beyond them.
+        headers: Whether durations that the corpus does not tell are read from the clips' headers.
 
     Raises:
         UserError: A clip is broken and ``data.on_bad_clip`` is ``raise``.
     """
     others, own = frozenset(taken), set[str]()
-    for part in source.parts:
-        timed = with_durations(read_part(part, drops), drops, _folder(part.data), most)
-        for utterance in _stop_at_broken(timed, part.data, drops):
-            fault = ("duplicate_id", "") if utterance.id in own else why_left_out(utterance, part.data, split)
-            if fault:
-                drops.add(fault[0], utterance.id, fault[1])
-                continue
-            own.add(utterance.id)
-            if utterance.id in others:
-                utterance = replace(utterance, id=f"{source.name}:{utterance.id}")
-            taken.add(utterance.id)
-            yield utterance
-            if len(own) == most:
-                return
+    found = read_source(source, drops)
+    for utterance in with_durations(found, drops, _folder(source.data), most) if headers else found:
+        check_broken(source.data, drops)
+        fault = ("duplicate_id", "") if utterance.id in own else why_left_out(utterance, source.data, split)
+        if fault:
+            drops.add(fault[0], utterance.id, fault[1])
+            continue
+        own.add(utterance.id)
+        if utterance.id in others:
+            utterance = replace(utterance, id=f"{source.name}:{utterance.id}")
+        taken.add(utterance.id)
+        yield utterance
+        if len(own) == most:
+            return
+    check_broken(source.data, drops)
 
 
 def why_left_out(utterance: Utterance, data: DataArguments, split: str) -> tuple[str, str] | None:
-    """Return reason and detail why a split leaves an utterance out; None when it keeps it."""
+    """Return reason and detail why a split leaves an utterance out; None when it keeps it.
+
+    An unknown duration is no reason.
+    """
     seconds = utterance.duration
-    assert seconds is not None, "durations are filled before they are compared"
     if not is_unicode(utterance):
         return "bad_row", "its text or path is not valid Unicode"
     if split == "train" and not apply_pipeline(data.text_pipeline, utterance.text).strip():
         return "empty_text", repr(utterance.text) if utterance.text else ""
+    if seconds is None:
+        return None
     if not seconds >= data.min_seconds - TOLERANCE_SECONDS:
         return "too_short", f"{seconds:.2f} s, data.min_seconds is {data.min_seconds:g}"
     if seconds > data.max_seconds + TOLERANCE_SECONDS:
@@ -156,10 +164,3 @@ def check_broken(data: DataArguments, drops: Drops) -> None:
 
 def _folder(data: DataArguments) -> str | None:
     return data.path if data.path and os.path.isdir(data.path) else None
-
-
-def _stop_at_broken(utterances: Iterable[Utterance], data: DataArguments, drops: Drops) -> Iterator[Utterance]:
-    for utterance in utterances:
-        check_broken(data, drops)
-        yield utterance
-    check_broken(data, drops)

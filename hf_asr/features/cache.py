@@ -114,7 +114,8 @@ class PreparedSplit:
 
     def column(self, name: str) -> list[Any]:
         """Return ``id``, ``text``, ``speaker`` or ``duration`` of every row, in order."""
-        assert name in COLUMNS and self.table is not None, f"{self.name} has no column {name}"
+        assert name in COLUMNS, f"no column {name}, there are {', '.join(COLUMNS)}"
+        assert self.table is not None, f"{self.name} is a stream, it has no columns"
         return list(self.table[name])
 
 

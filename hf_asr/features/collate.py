@@ -63,7 +63,8 @@ class Seq2SeqCollator:
     def _features(self, clips: Sequence[np.ndarray]) -> torch.Tensor:
         batch = np.zeros((max(len(clips), 1), self.feature_size, self.window_frames), dtype=np.float32)
         for index, clip in enumerate(clips):
-            assert clip.shape[1:] == (self.feature_size,) and len(clip) <= self.window_frames, clip.shape
+            assert clip.shape[1:] == (self.feature_size,), clip.shape
+            assert len(clip) <= self.window_frames, clip.shape
             batch[index, :, : len(clip)] = clip.T
             batch[index, :, len(clip) :] = padding_value(clip)
         return torch.from_numpy(batch)

@@ -88,6 +88,7 @@ class ClipEncoder:
         label_prefix: Token ids before the text, without the start token (language, task ...).
         end_token: Token id after the text.
         max_label_tokens: Positions of the decoder; the start token and the labels must fit.
+        text_prefix: Put before a text that is not empty; a space where the model writes one before its first word.
         identity: What tells this extractor and tokenizer from others (content hashes), for the cache.
         text_pipeline: Pipeline of :mod:`hf_asr.text` that the label text passes.
         level: Loudness treatment, see :func:`hf_asr.data.audio.normalize_level`.
@@ -102,6 +103,7 @@ class ClipEncoder:
     label_prefix: tuple[int, ...]
     end_token: int
     max_label_tokens: int
+    text_prefix: str = ""
     identity: Mapping[str, str] = field(default_factory=dict)
     text_pipeline: str = "none"
     level: str = "none"
@@ -135,7 +137,9 @@ class ClipEncoder:
 
         Special tokens written out in a transcript are spelt as plain text, so they can neither start nor end it.
         """
-        spoken = apply_pipeline(self.text_pipeline, text)
+        spoken = apply_pipeline(self.text_pipeline, text).strip()
+        if spoken:
+            spoken = self.text_prefix + spoken
         ids = self.tokenizer(spoken, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [*self.label_prefix, *ids, self.end_token]
 
@@ -146,6 +150,7 @@ class ClipEncoder:
             "identity": dict(self.identity),
             "label_prefix": list(self.label_prefix),
             "end_token": self.end_token,
+            "text_prefix": self.text_prefix,
             "max_label_tokens": self.max_label_tokens,
             "text_pipeline": self.text_pipeline,
             "level": self.level,

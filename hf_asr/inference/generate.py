@@ -33,7 +33,7 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bf
 Result = TypeVar("Result")
 
 # These change what generate returns, and one text a clip is what scoring needs.
-REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments", "force_unique_generate_call")
+REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def decoding(model: torch.nn.Module, dtype: str) -> Iterator[PreTrainedModel]:
     """
     inner = bare_model(model)
     modes = [(module, module.training) for module in model.modules()]
-    with _own_forward(inner), torch.no_grad(), _arithmetic(inner, dtype):
+    with _own_forward(inner), _random_state_kept(inner.device), torch.no_grad(), _arithmetic(inner, dtype):
         model.eval()
         try:
             yield inner
@@ -198,13 +198,13 @@ def check_generation(model: torch.nn.Module, generation: Mapping[str, Any]) -> N
         raise UserError(
             f"evaluation.generation may not set {', '.join(refused)}: scoring needs one text a clip; leave it out"
         )
-    inner = bare_model(model)
-    known = {*GenerationConfig().to_dict(), *inspect.signature(type(inner).generate).parameters}
+    architecture: Any = type(bare_model(model))
+    known = {*GenerationConfig().to_dict(), *inspect.signature(architecture.generate).parameters}
     unknown = [name for name in generation if name not in known]
     if unknown:
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
         hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
-        raise UserError(f"evaluation.generation: {type(inner).__name__} does not know {', '.join(unknown)}{hint}")
+        raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
 
 
 def to_device(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
@@ -240,9 +240,10 @@ def on_main(function: Callable[..., Result], *args: Any, **options: Any) -> Resu
 
 
 def progress_bar(enabled: bool) -> Progress:
-    """Return a bar on stderr: stdout belongs to results."""
+    """Return a bar on stderr, since stdout belongs to results; none where stderr is no terminal."""
+    console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(file=sys.stderr), disable=not enabled, transient=True)
+    return Progress(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True)
 
 
 class _Batches(Dataset[tuple[int, dict[str, Any], dict[str, Seconds]]]):
@@ -321,7 +322,8 @@ def _gather(decoded: _Decoded, elapsed: Seconds, ids: Sequence[str]) -> Generate
         drops.add(reason, id, detail)
     dropped = [id for items in drops.reasons.values() for id, _ in items]
     seen = [id for _, _, id, _, _ in clips] + dropped
-    assert sorted(seen) == sorted(set(ids)) and len(ids) == len(seen), "a clip was decoded twice or not at all"
+    assert len(seen) == len(set(seen)), "a clip was decoded twice"
+    assert sorted(seen) == sorted(ids), "a clip was not decoded, or its id stands twice in the split"
     hypotheses = [Hypothesis(id, text) for _, _, id, text, _ in clips]
     return Generated(hypotheses, [seconds for *_, seconds in clips], max(gather_object([elapsed])), drops)
 
@@ -338,10 +340,10 @@ def _own_forward(model: PreTrainedModel) -> Iterator[None]:
 
     With it, validation would be computed in training's dtype, and not in the one that test and evaluate use.
     """
-    wrapped = vars(model).get("forward")
     if "_original_forward" not in vars(model):
         yield
         return
+    wrapped = vars(model)["forward"]
     model.forward = vars(model)["_original_forward"]
     try:
         yield

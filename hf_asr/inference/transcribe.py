@@ -144,7 +144,8 @@ def failed_trial(plain: str, segments: Sequence[Segment], language: str) -> str:
     if any(segment.end <= segment.start for segment in segments if segment.text):
         return "in a trial its segments did not end after they started"
     sides = (plain, join(segments, language))
-    units = [list(text) if cer_first(language) else text.split() for text in (apply_pipeline("basic", s) for s in sides)]
+    texts = [apply_pipeline("basic", side) for side in sides]
+    units = [list(text) if cer_first(language) else text.split() for text in texts]
     ratio = difflib.SequenceMatcher(None, units[0], units[1], autojunk=False).ratio()
     return "" if ratio >= ALIKE else f"in a trial it wrote another text with them than without (alike by {ratio:.2f})"
 
@@ -180,7 +181,7 @@ class Transcriber:
             dtype: Arithmetic, as ``inference.generate.resolve_conditions`` chose it.
         """
         self.wrapped = model
-        self.model = bare_model(model)
+        self.model: Any = bare_model(model)
         self.family = family
         self.extractor = processor.feature_extractor
         self.processor = processor
@@ -341,7 +342,8 @@ def load_transcriber(name: str, *, language: str | None = None, batch_size: int 
     family = get_family(arguments)
     processor = family.load_processor(arguments, data)
     device = PartialState().device
-    model = family.load_model(arguments, data, processor, 0).to(device)
+    model: Any = family.load_model(arguments, data, processor, 0)
+    model.to(device)
     dtype = resolve_conditions(EvaluationArguments(), device, model.dtype).dtype
     return Transcriber(model, family, processor, batch_size=batch_size, dtype=dtype)
 

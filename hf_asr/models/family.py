@@ -23,6 +23,7 @@ class ModelFamily:
         model_types: ``model_type`` values in config.json that belong to it.
         config_names: Names after ``config:`` that build a random model of it.
         load_processor: (model, data) -> extractor and tokenizer, language and task set.
+        load_config: (model, processor) -> the model's config, without reading weights.
         load_model: (model, data, processor, seed) -> model in training precision, generation configured.
         make_encoder: (processor, model config, arguments) -> one corpus row to features and labels.
         make_collator: (processor, model) -> encoded rows to a batch.
@@ -41,6 +42,7 @@ class ModelFamily:
     model_types: tuple[str, ...]
     config_names: tuple[str, ...]
     load_processor: Callable[[ModelArguments, DataArguments], ProcessorMixin]
+    load_config: Callable[[ModelArguments, ProcessorMixin], PreTrainedConfig]
     load_model: Callable[[ModelArguments, DataArguments, ProcessorMixin, int], PreTrainedModel]
     make_encoder: Callable[[ProcessorMixin, PreTrainedConfig, Arguments], ClipEncoder]
     make_collator: Callable[[ProcessorMixin, PreTrainedModel], Seq2SeqCollator]

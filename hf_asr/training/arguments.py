@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "warmup_steps": 0.1,  # below 1: a share of all steps
     "logging_steps": 25,
+    "logging_first_step": True,
     "eval_strategy": "epoch",
     "save_total_limit": 2,
     "activation_checkpointing_kwargs": {"use_reentrant": False},

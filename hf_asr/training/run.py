@@ -40,9 +40,19 @@ def begin_logging() -> None:
         handler.close()
     root.propagate = False
     root.setLevel(logging.INFO if main_process else logging.WARNING)
-    root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
+    root.addHandler(console_handler())
     if main_process:
         root.addHandler(MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def console_handler() -> logging.Handler:
+    """Return a handler for stderr: coloured on a terminal, one plain line a message in a file or a pipe."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return RichHandler(console=console, show_path=False)
+    plain = logging.StreamHandler()
+    plain.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    return plain
 
 
 def log_into(path: Path) -> None:

@@ -66,6 +66,13 @@ def test_a_model_is_local_where_there_is_such_a_folder(here: Path, given: str, s
         ({"path": "clips", "transcripts": "train.tsv"}, {"path": "HERE/clips", "transcripts": "HERE/train.tsv"}),
         ({"path": "none"}, {"path": "none"}),
         ({"path": None}, {"path": None}),
+        ({"corpus": "hub", "name": "clips"}, {"name": "HERE/clips"}),
+        ({"corpus": "hub", "name": "org/name"}, {"name": "org/name"}),
+        ({"corpus": "synthetic", "name": "clips"}, {"name": "clips"}),
+        (
+            {"corpus": "hub", "splits": {"test": {"name": "clips"}, "train": {"corpus": "synthetic", "name": "clips"}}},
+            {"splits": {"test": {"name": "HERE/clips"}, "train": {"corpus": "synthetic", "name": "clips"}}},
+        ),
         # A name stays a name even where the working directory has something of that name.
         ({"splits": {"train": "train"}}, {"splits": {"train": "train"}}),
         ({"splits": {"test": "validation"}}, {"splits": {"test": "validation"}}),

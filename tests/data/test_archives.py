@@ -124,7 +124,9 @@ def test_a_cut_tar(tmp_path: Path, share: float) -> None:
         tar_index(path)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make_tar(tmp_path / "cv.tar.gz", mode="w:gz")
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
     with pytest.raises(UserError, match=r"0\.0 GB are free .* HF_ASR_CACHE"):
@@ -145,7 +147,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 def test_a_cache_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HF_ASR_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="cannot be decompressed .* HF_ASR_CACHE"):
+    with pytest.raises(UserError, match=r"cannot be decompressed .* HF_ASR_CACHE"):
         plain_tar(make_tar(tmp_path / "cv.tar.gz", mode="w:gz"))
 
 
@@ -173,7 +175,9 @@ def test_archives_are_known_by_their_names(name: str, expected: bool) -> None:
     assert is_archive(name) is expected
 
 
-def test_the_size_of_large_archives_is_told_in_spite_of_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_large_archives_is_told_in_spite_of_32_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gzip's footer holds the size modulo 4 GiB: 87 GB of English are not 1 GB."""
     path = tmp_path / "en.tar.gz"
     path.write_bytes((10**9).to_bytes(4, "little"))

@@ -121,7 +121,7 @@ def test_opus_segments_of_real_speech_are_in_place(shared_data: Path) -> None:
 def test_only_the_segment_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "long.wav"
     path.write_bytes(audio.encode(tone(60.0), SAMPLE_RATE, "wav"))
-    monkeypatch.setattr(audio, "_BLOCK", 1)  # a block a read: far too slow for 60 s, as the count below shows
+    monkeypatch.setattr(audio, "_BLOCK", 1)
     reads = []
     read = audio.soundfile.SoundFile.read
 

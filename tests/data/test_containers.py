@@ -20,7 +20,8 @@ def headerless_mp3(rate: int = RATE) -> bytes:
     """An MP3 without the Xing frame, as Common Voice's are: nothing in it tells its length."""
     encoded = encode(NOISE, rate, "mp3")
     header = _frame_header(encoded, 0)
-    assert header is not None and _xing_frames(encoded[: header[0]]) is not None
+    assert header is not None
+    assert _xing_frames(encoded[: header[0]]) is not None
     return encoded[header[0] :]
 
 

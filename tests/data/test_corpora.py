@@ -122,7 +122,7 @@ def test_inheritance(monkeypatch, given_keys, expected):
     [
         (section(splits={"test": {"pth": "B"}}), r"data\.splits\.test\.pth: .*Try path"),
         (section(splits={"test": {"sources": []}}), r"data\.splits\.test\.sources: expected a key"),
-        (section(splits={"test": []}), r"data\.splits\.test: expected names, found an empty list"),
+        (section(splits={"test": []}), r"data\.splits\.test: expected a name or file, or a list of them, found \[\]"),
         (section(splits={"held_out": 0.1}), "held_out: expected a mapping"),
         (section(splits={"held_out": {"dev": 0.1}}), "held_out: expected a mapping"),
         (section(splits={"held_out": {"validation": 0.5, "test": 0.5}}), "leave something to train on"),
@@ -211,7 +211,9 @@ def test_manifest_without_entries(tmp_path, name, content, expected):
         if split in expected:
             assert ids_of(data, split) == expected[split]
         else:
-            with pytest.raises(UserError, match=r"Give data\.splits\.validation a file, carve it .* columns\.split"):
+            with pytest.raises(
+                UserError, match=r"Give data\.splits\.validation a file, carve it .* data\.columns\.split"
+            ):
                 build_splits(data, seed=0, names=[split])
     other = section(splits={"validation": {"corpus": "manifest", "path": str(tmp_path / name)}})
     assert ids_of(other, "validation") == expected.get("validation", expected["train"])

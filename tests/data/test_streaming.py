@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data.audio import encode
 from hf_asr.data.corpora import CORPORA, build_splits
-from hf_asr.data.streaming import SHARDS, stream_rows
+from hf_asr.data.streaming import shards_of, stream_rows
 from hf_asr.errors import UserError
 from hf_asr.utterance import ROW_TYPES, AudioRef, Drops, Utterance
 
@@ -71,20 +71,20 @@ def test_validation_and_test_are_never_streamed():
 
 
 def test_every_epoch_has_its_own_order_and_every_clip_once():
-    stream = stream_rows(section(shuffle_buffer=10), "train", 7)
+    stream = stream_rows(section(shuffle_buffer=10), "train", 7, Drops())
     orders = []
     for epoch in (0, 1, 0):
         stream.set_epoch(epoch)
         orders.append(ids(stream))
     assert orders[0] == orders[2] != orders[1]
-    assert orders[0] != ids(stream_rows(section(shuffle_buffer=10), "train", 8))
+    assert orders[0] != ids(stream_rows(section(shuffle_buffer=10), "train", 8, Drops()))
     assert [sorted(order) for order in orders] == [sorted(f"atrain{i}" for i in range(100))] * 3
 
 
 @pytest.mark.parametrize("shuffle_buffer", [1, 10])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_processes_share_it_out_exactly_once(world_size, shuffle_buffer):
-    stream = stream_rows(section(shuffle_buffer=shuffle_buffer), "train", 7)
+    stream = stream_rows(section(shuffle_buffer=shuffle_buffer), "train", 7, Drops())
     stream.set_epoch(3)
     parts = [list(split_dataset_by_node(stream, rank, world_size)) for rank in range(world_size)]
     assert sorted(id for part in parts for id in ids(part)) == sorted(f"atrain{i}" for i in range(100))
@@ -92,15 +92,44 @@ def test_processes_share_it_out_exactly_once(world_size, shuffle_buffer):
 
 
 def test_workers_share_it_out_exactly_once_and_bring_the_drops():
-    stream = stream_rows(section(shuffle_buffer=10), "train", 7)
+    stream = stream_rows(section(shuffle_buffer=10), "train", 7, Drops())
     loader = DataLoader(stream, batch_size=8, num_workers=2, collate_fn=list)
     rows = [row for batch in loader for row in batch]
     assert sorted(ids(rows)) == sorted(f"atrain{i}" for i in range(100))
-    assert told(rows) == sorted([(f"bad{i}", "votes: 1 up, 2 down") for i in range(0, 100, 7)] + [("last", "votes: ")])
+
+
+def test_what_the_list_tells_is_counted_at_the_start():
+    drops = Drops()
+    rows = list(stream_rows(section(shuffle_buffer=10), "train", 7, drops))
+    assert drops.counts() == {"votes": 16}
+    assert told(rows) == []
+    assert build_splits(section(), seed=7, names=["train"])["train"].drops.counts() == {"votes": 16}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_audio_in_rows_is_read_once_and_rows_tell_all_drops(monkeypatch, num_workers):
+    data = AudioRef(data=b"x")
+
+    def read(section, split, drops):
+        for index in range(30):
+            drops.add("votes", f"bad{index}", "1 up, 2 down")
+            yield Utterance(f"u{index}", data, "a", duration=40.0 if index % 10 == 9 else 1.0)
+
+    monkeypatch.setitem(CORPORA, "hub", read)
+    drops = Drops()
+    stream = stream_rows(section(shuffle_buffer=4), "train", 0, drops)
+    assert stream.num_shards == 1
+    assert drops.total() == 0
+    rows = [
+        row for batch in DataLoader(stream, batch_size=4, num_workers=num_workers, collate_fn=list) for row in batch
+    ]
+    assert sorted(ids(rows)) == sorted(f"u{i}" for i in range(30) if i % 10 != 9)
+    long = [(f"u{i}", "too_long: 40.00 s, data.max_seconds is 30") for i in (9, 19, 29)]
+    assert told(rows) == sorted([(f"bad{i}", "votes: 1 up, 2 down") for i in range(30)] + long)
 
 
 def test_a_stream_pickles():
-    stream = stream_rows(section(shuffle_buffer=10), "train", 7)
+    stream = stream_rows(section(shuffle_buffer=10), "train", 7, Drops())
     assert ids(pickle.loads(pickle.dumps(stream))) == ids(stream)
 
 
@@ -117,32 +146,34 @@ def test_what_is_left_out_is_told_once_and_takes_no_place(monkeypatch, tmp_path,
     good = Utterance("header", AudioRef(path=str(tmp_path / "whole")), "a")
     everything = [*bad[:2], *clips("c", 60), good, *bad[2:]]
     monkeypatch.setitem(CORPORA, "hub", lambda data, split, drops: iter(everything))
-    rows = list(stream_rows(section(shuffle_buffer=shuffle_buffer), "train", 0))
+    drops = Drops()
+    rows = list(stream_rows(section(shuffle_buffer=shuffle_buffer), "train", 0, drops))
     assert sorted(ids(rows)) == sorted([*ids(u.as_row() for u in clips("c", 60)), "header"])
     assert {row["id"]: row["duration"] for row in rows}["header"] == 1.5
-    found = told(rows)
-    assert [id for id, _ in found] == ["broken", "empty", "long", "short"]
-    assert found[0][1].startswith("broken_audio: ")
-    assert found[2:] == [
-        ("long", "too_long: 30.50 s, data.max_seconds is 30"),
-        ("short", "too_short: 0.10 s, data.min_seconds is 0.3"),
-    ]
+    assert drops.counts() == {"empty_text": 1, "too_long": 1, "too_short": 1}
+    ((id, error),) = told(rows)
+    assert id == "broken"
+    assert error.startswith("broken_audio: ")
     with pytest.raises(UserError, match=r"on_bad_clip=raise: .*found broken"):
-        list(stream_rows(section(shuffle_buffer=shuffle_buffer, on_bad_clip="raise"), "train", 0))
+        list(stream_rows(section(shuffle_buffer=shuffle_buffer, on_bad_clip="raise"), "train", 0, Drops()))
 
 
 def test_a_shard_of_which_nothing_is_left_says_so(monkeypatch, caplog):
-    monkeypatch.setitem(CORPORA, "hub", lambda data, split, drops: iter(clips("c", 2, seconds=99.0)))
+    monkeypatch.setitem(CORPORA, "hub", lambda data, split, drops: iter(clips("c", 2, seconds=None)))
     with caplog.at_level(logging.WARNING):
-        assert list(stream_rows(section(shuffle_buffer=1), "train", 0)) == []
-    assert "every clip was left out" in caplog.text
-    assert "too_long: 99.00 s" in caplog.text
+        assert list(stream_rows(section(shuffle_buffer=1), "train", 0, Drops())) == []
+    assert "left out of train: c0: broken_audio: " in caplog.text
+    assert "left out of train: c1: broken_audio: " in caplog.text
 
 
 @pytest.mark.parametrize("shuffle_buffer", [1, 10])
 def test_limit_takes_the_clips_that_the_map_style_split_takes(shuffle_buffer):
-    stream = stream_rows(section(shuffle_buffer=shuffle_buffer, limit={"train": 12}), "train", 0)
+    stream = stream_rows(section(shuffle_buffer=shuffle_buffer, limit={"train": 12}), "train", 0, Drops())
     assert sorted(ids(stream)) == sorted(f"atrain{i}" for i in range(12))
+    drawn = stream_rows(
+        mixture(weights=(1, 1), shuffle_buffer=shuffle_buffer, limit={"train": 12}), "train", 0, Drops()
+    )
+    assert len(ids(drawn)) == 12
 
 
 def test_several_parts_and_the_held_out_side():
@@ -160,37 +191,34 @@ def mixture(**rest) -> DataArguments:
 
 
 def test_a_mixture_without_weights_has_every_clip_once():
-    wanted = sorted([f"hub0:atrain{i}" for i in range(300)] + [f"hub1:btrain{i}" for i in range(100)])
-    assert sorted(ids(stream_rows(mixture(shuffle_buffer=10), "train", 0))) == wanted
-    assert sorted(ids(stream_rows(mixture(shuffle_buffer=1), "train", 0))) == wanted
+    wanted = sorted([f"atrain{i}" for i in range(300)] + [f"btrain{i}" for i in range(100)])
+    assert sorted(ids(stream_rows(mixture(shuffle_buffer=10), "train", 0, Drops()))) == wanted
+    assert sorted(ids(stream_rows(mixture(shuffle_buffer=1), "train", 0, Drops()))) == wanted
 
 
 def test_a_mixture_is_drawn_by_weight():
-    found = ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 0))
+    found = ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 0, Drops()))
     assert len(found) == len(set(found))
     # 100 clips of b are exhausted after about 133 draws; 3 standard deviations of the share are 0.11.
-    assert sum(id.startswith("hub1") for id in found) / len(found) == pytest.approx(0.75, abs=0.12)
-    assert found == ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 0))
-    assert found != ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 1))
+    assert sum(id.startswith("b") for id in found) / len(found) == pytest.approx(0.75, abs=0.12)
+    assert found == ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 0, Drops()))
+    assert found != ids(stream_rows(mixture(weights=(1, 3), shuffle_buffer=20), "train", 1, Drops()))
 
 
 def test_a_corpus_that_cannot_be_read_is_told_at_once():
     with pytest.raises(UserError, match="no gone"):
-        stream_rows(section(splits={"train": "gone"}), "train", 0)
+        stream_rows(section(splits={"train": "gone"}), "train", 0, Drops())
 
 
-def test_shards():
-    assert stream_rows(section(), "train", 0).num_shards == SHARDS
-    assert stream_rows(section(shuffle_buffer=1), "train", 0).num_shards == 1
-    assert stream_rows(section(splits={"train": ["x", "y"]}), "train", 0).num_shards == 2 * SHARDS
-
-
-def test_audio_in_rows_is_read_by_one_shard(monkeypatch):
-    data = [Utterance(f"u{i}", AudioRef(data=b"x"), "a", duration=1.0) for i in range(5)]
-    monkeypatch.setitem(CORPORA, "hub", lambda *given: iter(data))
-    stream = stream_rows(section(), "train", 0)
-    assert stream.num_shards == 1
-    assert sorted(ids(stream)) == [f"u{i}" for i in range(5)]
+@pytest.mark.parametrize(("size", "number"), [(0, 12), (5, 12), (1535, 12), (1536, 48), (7680, 240), (100_000, 960)])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_shards_cover_a_table_evenly(size, number, in_order):
+    shards = [range(*shard) for shard in shards_of(size, in_order)]
+    assert len(shards) == number
+    assert sorted(place for shard in shards for place in shard) == list(range(size))
+    assert {len(shard) for shard in shards} <= {size // number, size // number + 1}
+    if in_order:
+        assert [place for shard in shards for place in shard] == list(range(size))
 
 
 def test_gigaspeech_layout_streams_what_it_holds(shared_data: Path):
@@ -198,6 +226,6 @@ def test_gigaspeech_layout_streams_what_it_holds(shared_data: Path):
         corpus="gigaspeech", path=str(shared_data / "gigaspeech_layout"), splits={"train": "S"}, shuffle_buffer=100
     )
     table = build_splits(data, seed=0, names=["train"])["train"]
-    stream = ids(stream_rows(data, "train", 0))
+    stream = ids(stream_rows(data, "train", 0, Drops()))
     assert sorted(stream) == sorted(table.rows["id"])
     assert stream != list(table.rows["id"])

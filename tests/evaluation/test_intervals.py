@@ -201,7 +201,7 @@ def test_the_exact_test_goes_through_every_exchange(differences: list[int]) -> N
 def test_the_sampled_test_comes_near_the_exact_one() -> None:
     differences = np.array([3.0, 2, -1, 4, 1, -2, 5, 1, 2, -1, 3, 1, 2, -2, 1, 3, -2])
     exact = randomization_test(differences, samples=2**17)
-    assert 0.01 < exact < 0.05
+    assert 0.01 < exact < 0.1
     # 2**17 - 1 samples of such a probability: standard error 0.0005.
     assert randomization_test(differences, samples=2**17 - 1) == pytest.approx(exact, abs=0.002)
 

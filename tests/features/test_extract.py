@@ -186,7 +186,12 @@ def test_one_end_and_no_start_whatever_the_text(text: str) -> None:
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_labels_decode_to_the_text(text: str) -> None:
-    assert TOKENIZER.decode(encoder_of().labels(text)[3:-1]) == text
+    assert TOKENIZER.decode(encoder_of().labels(text)[3:-1]) == text.strip()
+
+
+@pytest.mark.parametrize(("text", "written"), [("word", " word"), ("  word ", " word"), ("", ""), ("  ", "")])
+def test_a_space_before_a_text_that_is_not_empty(text: str, written: str) -> None:
+    assert TOKENIZER.decode(encoder_of(text_prefix=" ").labels(text)[3:-1]) == written
 
 
 @pytest.mark.parametrize(
@@ -201,6 +206,7 @@ def test_labels_decode_to_the_text(text: str) -> None:
         ("max_label_tokens", 32),
         ("label_prefix", PREFIX[1:]),
         ("end_token", 7),
+        ("text_prefix", " "),
         ("identity", {"tokenizer": "another"}),
     ],
 )

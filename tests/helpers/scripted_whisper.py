@@ -1,4 +1,4 @@
-"""A tiny Whisper that writes a given script, whatever it hears: what to expect of generate is then known."""
+"""Tiny Whispers that write something: one a given script, whatever it hears, one a text of its own for each clip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from helpers.tiny_whisper import make_tiny_whisper
-from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperTokenizer
 
 
 def make_scripted_whisper(
@@ -32,6 +32,19 @@ def make_scripted_whisper(
     with torch.no_grad():
         _write(model.model.decoder, ids, first=2 if multilingual else 0)
     model.save_pretrained(folder)
+    return folder
+
+
+def make_talker(folder: Path) -> Path:
+    """Write a random Whisper whose texts differ from clip to clip.
+
+    With weights of the usual 0.02 all clips get the same text; and it may write letters only, or most would be empty.
+    """
+    make_tiny_whisper(folder, seed=1, init_std=0.6)
+    generation = GenerationConfig.from_pretrained(folder)
+    letters = range(94)  # "!" to "~" are the first bytes of the vocabulary
+    generation.suppress_tokens = [id for id in range(500) if id not in letters]
+    generation.save_pretrained(folder)
     return folder
 
 

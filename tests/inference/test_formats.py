@@ -8,6 +8,7 @@ import io
 import json
 import re
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ HELLO = Transcript("a.wav", "hello there", 2.5, "en", (Segment(0.0, 1.0, "hello"
 @st.composite
 def transcripts(draw: st.DrawFn) -> Transcript:
     times = sorted(draw(st.lists(SECONDS, min_size=2, max_size=8)))
-    parts = tuple(Segment(start, end, draw(TEXTS)) for start, end in zip(times, times[1:], strict=False))
+    parts = tuple(Segment(start, end, draw(TEXTS)) for start, end in pairwise(times))
     return Transcript(draw(TEXTS), draw(TEXTS), times[-1], "ru", parts)
 
 
@@ -74,8 +75,8 @@ def test_clock_reads_back_within_half_a_millisecond(seconds: float) -> None:
 
 @given(SECONDS, SECONDS)
 def test_clock_keeps_the_order_of_times(first: float, second: float) -> None:
-    low, high = sorted((first, second))
-    assert [int(part) for part in re.split(r"[:.]", clock(low))] <= [int(part) for part in re.split(r"[:.]", clock(high))]
+    earlier, later = ([int(part) for part in re.split(r"[:.]", clock(time))] for time in sorted((first, second)))
+    assert earlier <= later
 
 
 @given(TEXTS)
@@ -117,7 +118,8 @@ def test_csv_reads_back(items: list[Transcript]) -> None:
 
 @given(st.lists(transcripts(), max_size=4))
 def test_txt_has_one_line_a_file_or_a_segment(items: list[Transcript]) -> None:
-    assert [line.split() for line in to_txt(items, False, False).split("\n")[:-1]] == [item.text.split() for item in items]
+    lines = to_txt(items, False, False).split("\n")[:-1]
+    assert [line.split() for line in lines] == [item.text.split() for item in items]
     assert to_txt(items, True, True).count("\n") == sum(len(item.segments) for item in items)
 
 
@@ -146,9 +148,7 @@ def test_srt_literal() -> None:
 
 def test_vtt_literal_is_escaped() -> None:
     talk = Transcript("a.wav", "", 2.0, "en", (Segment(0.0, 1.0, "AT&T <b> --> x"), Segment(1.0, 2.0, " ")))
-    assert to_vtt([talk], True, False) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nAT&amp;T &lt;b&gt; --&gt; x\n"
-    )
+    assert to_vtt([talk], True, False) == ("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nAT&amp;T &lt;b&gt; --&gt; x\n")
 
 
 @given(transcripts())

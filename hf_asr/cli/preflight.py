@@ -1,0 +1,236 @@
+"""What `hf-asr doctor` looks at of a run: its machine, its model's text side, its corpus. No weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoModelForSpeechSeq2Seq, PreTrainedConfig, PreTrainedTokenizerBase
+
+from hf_asr.cli.machine import check_disk, check_machine, check_memory, check_model_reachable
+from hf_asr.config.arguments import Arguments
+from hf_asr.data import checks
+from hf_asr.data.checks import Check, Transcript
+from hf_asr.data.corpora import Split, build_splits
+from hf_asr.errors import UserError
+from hf_asr.features.cache import cache_dir, forecast_bytes
+from hf_asr.features.extract import ClipEncoder
+from hf_asr.models import get_family
+from hf_asr.text import apply_pipeline
+from hf_asr.training.arguments import DEFAULTS
+from hf_asr.utterance import AudioRef, Drops
+
+# What is looked at of each split; 10,000 texts take about 3 s to encode and decode.
+MAX_TEXTS = 10_000
+# Rows of a stream may hold their audio: 500 of 100 kB are no burden, 10,000 would be.
+MAX_STREAMED = 500
+# Decoding takes 1 ms (a 5-s MP3) to 11 ms (a segment inside a long Opus file): 7 s at most.
+MAX_DECODED = 600
+ADAM_STATES = 2
+
+
+def check_run(arguments: Arguments) -> Iterator[Check]:
+    """Yield the checks of machine, model and corpus; a model or corpus that cannot be read is a finding."""
+    workers = arguments.data.num_workers
+    yield from check_machine(
+        arguments.run_dir,
+        dtype=wanted_dtype(arguments),
+        on_cpu=is_on_cpu(arguments),
+        num_workers=0 if isinstance(workers, str) else workers,
+    )
+    yield check_model_reachable(arguments.model.name_or_path, arguments.model.revision)
+    tokenizer = encoder = None
+    try:
+        tokenizer, config, encoder = load_text_side(arguments)
+        yield from check_room(arguments, config)
+    except UserError as error:
+        yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="As it says.")
+    try:
+        splits = build_splits(arguments.data, seed=arguments.experiment.seed)
+    except UserError as error:
+        yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="As it says.")
+        return
+    yield from check_data(arguments, splits, tokenizer, encoder)
+
+
+def wanted_dtype(arguments: Arguments) -> str:
+    """Return the dtype that training computes in."""
+    if arguments.training.get("bf16"):
+        return "bfloat16"
+    return "float16" if arguments.training.get("fp16") else "float32"
+
+
+def is_on_cpu(arguments: Arguments) -> bool:
+    """Tell whether training is told to leave an accelerator alone."""
+    return bool(arguments.training.get("use_cpu"))
+
+
+def load_text_side(arguments: Arguments) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig, ClipEncoder]:
+    """Load what makes labels, and the model's configuration.
+
+    Raises:
+        UserError: The model cannot be found, or does not serve this language.
+    """
+    family = get_family(arguments.model)
+    processor = family.load_processor(arguments.model, arguments.data)
+    config = family.load_config(arguments.model, processor)
+    return processor.tokenizer, config, family.make_encoder(processor, config, arguments)
+
+
+def check_room(arguments: Arguments, config: PreTrainedConfig) -> Iterator[Check]:
+    """Forecast the memory and the disk that weights and checkpoints take at most, everything being trained."""
+    weights = 4 * num_parameters(config)
+    kept = arguments.training.get("save_total_limit", DEFAULTS["save_total_limit"]) or 1
+    states = weights * (2 + ADAM_STATES)
+    yield check_memory(states, "weights, gradients and AdamW's states", on_cpu=is_on_cpu(arguments))
+    yield check_disk(arguments.run_dir, (kept + 1) * weights * (1 + ADAM_STATES) + weights, "checkpoints")
+
+
+def num_parameters(config: PreTrainedConfig) -> int:
+    """Count a model's parameters without making its weights."""
+    with torch.device("meta"):
+        return int(AutoModelForSpeechSeq2Seq.from_config(config).num_parameters())
+
+
+@dataclass
+class Sample:
+    """A split as far as it is looked at.
+
+    Attributes:
+        split: The split.
+        beginning: The first rows of a stream, read once; a table's rows are read where they are asked for.
+        drops: What is left out; of a stream what its beginning tells, each clip once.
+    """
+
+    split: Split
+    beginning: list[dict[str, Any]] = field(init=False)
+    drops: Drops = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.beginning, self.drops = [], self.split.drops
+        if isinstance(self.split.rows, datasets.IterableDataset):
+            self.beginning, self.drops = list(islice(self.split.rows, MAX_STREAMED)), Drops()
+            told = {item["id"]: item["error"] for row in self.beginning for item in row["dropped"]}
+            for id, error in told.items():
+                reason, _, detail = error.partition(": ")
+                self.drops.add(reason, id, detail)
+
+    @property
+    def size(self) -> int | None:
+        """Number of clips; None for a stream."""
+        return len(self.split.rows) if isinstance(self.split.rows, datasets.Dataset) else None
+
+    def rows(self, limit: int, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield an evenly spread sample of a table, or the beginning of a stream."""
+        if isinstance(self.split.rows, datasets.IterableDataset):
+            yield from self.beginning[:limit]
+        else:
+            table = self.split.rows.select_columns(list(columns))
+            yield from table.select(checks.spread(len(table), limit))
+
+
+def check_data(
+    arguments: Arguments,
+    splits: Mapping[str, Split],
+    tokenizer: PreTrainedTokenizerBase | None,
+    encoder: ClipEncoder | None,
+) -> Iterator[Check]:
+    """Yield the checks of a corpus; those of labels only where the model could be loaded.
+
+    Args:
+        arguments: The whole configuration.
+        splits: Its splits.
+        tokenizer: The model's; None without a model.
+        encoder: Makes labels; None without a model.
+    """
+    samples = [Sample(split) for split in splits.values()]
+    for sample in samples:
+        yield checks.check_split(sample.split.name, sample.size, sample.split.seconds, sample.drops)
+    yield from check_leaks(samples)
+    transcripts = [item for sample in samples for item in transcripts_of(sample, arguments)]
+    yield count_texts(samples, len(transcripts))
+    yield checks.check_empty(transcripts)
+    yield checks.check_speaking_rate(transcripts)
+    yield checks.check_script(transcripts)
+    yield check_sample_of_audio(samples)
+    if tokenizer is not None and encoder is not None:
+        yield from check_labels(transcripts, tokenizer, encoder)
+        yield from check_cache(arguments, samples, encoder)
+
+
+def check_leaks(samples: Sequence[Sample]) -> Iterator[Check]:
+    """Yield a finding for everything that two splits share; a stream is not looked into."""
+    lines = [line for sample in samples for line in sample.split.warnings]
+    if not lines:
+        seen = [sample.split.name for sample in samples if sample.size is not None]
+        yield Check("leaks", ok=True, found=f"none between {', '.join(seen)}")
+    for line in lines:
+        yield Check(
+            "leaks",
+            ok=False,
+            found=line,
+            expected="splits that share neither clips nor sentences nor speakers",
+            do="Change data.splits so that none is in two, or WER flatters the model.",
+        )
+
+
+def count_texts(samples: Sequence[Sample], looked_at: int) -> Check:
+    """Say how many of the texts the checks below looked at."""
+    sizes = [sample.size for sample in samples if sample.size is not None]
+    stream = " and the beginning of the stream" if len(sizes) < len(samples) else ""
+    return Check("texts", ok=True, found=f"{looked_at:,} looked at, of {sum(sizes):,}{stream}")
+
+
+def transcripts_of(sample: Sample, arguments: Arguments) -> Iterator[Transcript]:
+    """Yield the texts of a split as the checks take them."""
+    for row in sample.rows(MAX_TEXTS, ("id", "text", "duration", "language")):
+        spoken = apply_pipeline(arguments.data.text_pipeline, row["text"])
+        language = row["language"] or arguments.data.language or ""
+        yield Transcript(f"{sample.split.name}: {row['id']}", row["text"], spoken, row["duration"], language)
+
+
+def check_sample_of_audio(samples: Sequence[Sample]) -> Check:
+    """Decode some clips of every split."""
+    clips = [
+        (f"{sample.split.name}: {row['id']}", AudioRef(**row["audio"]))
+        for sample in samples
+        for row in sample.rows(MAX_DECODED // len(samples), ("id", "audio"))
+    ]
+    total = sum(len(sample.beginning) if sample.size is None else sample.size for sample in samples)
+    return checks.check_audio([place for place, _ in clips], [audio for _, audio in clips], total)
+
+
+def check_labels(
+    transcripts: Sequence[Transcript], tokenizer: PreTrainedTokenizerBase, encoder: ClipEncoder
+) -> Iterator[Check]:
+    """Yield what becomes of the texts as labels: length, the way back, characters."""
+    labels = [encoder.labels(item.text) for item in transcripts]
+    places = [item.place for item in transcripts]
+    yield checks.check_label_lengths(places, [len(ids) for ids in labels], encoder.max_label_tokens)
+    written = [ids[len(encoder.label_prefix) : -1] for ids in labels]
+    yield checks.check_round_trip(transcripts, [str(tokenizer.decode(ids)) for ids in written])
+    yield checks.check_characters(transcripts, Spelling(tokenizer))
+
+
+class Spelling:
+    """A tokenizer's way from a text to tokens and back, without special tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, text: str) -> str:
+        """Return what is left of a text."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return str(self.tokenizer.decode(ids))
+
+
+def check_cache(arguments: Arguments, samples: Sequence[Sample], encoder: ClipEncoder) -> Iterator[Check]:
+    """Forecast the feature cache's disk, when there will be one."""
+    sizes = [(sample.split.seconds or 0.0, sample.size) for sample in samples if sample.size is not None]
+    if arguments.features.cache and sizes:
+        needed = sum(forecast_bytes(seconds, size, encoder) for seconds, size in sizes)
+        yield check_disk(cache_dir(arguments.features), needed, "the feature cache")
