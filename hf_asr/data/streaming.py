@@ -31,6 +31,7 @@ from hf_asr.data.listed import list_sources
 from hf_asr.data.resolve import Source, resolve
 from hf_asr.data.row_table import ROW_FEATURES
 from hf_asr.data.selection import check_broken, read_source, why_left_out
+from hf_asr.errors import UserError
 from hf_asr.utterance import Drops, Utterance
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ STREAM_FEATURES = datasets.Features(
 )
 
 Range = tuple[int, int, int]
+Row = dict[str, Any]
 
 
 def stream_rows(data: DataArguments, split: str, seed: int, drops: Drops) -> datasets.IterableDataset:
@@ -93,27 +95,29 @@ def shards_of(size: int, in_order: bool) -> list[Range]:
     return [(first, stop, 1) for first, stop in pairwise(ends)]
 
 
-def listed_rows(shards: Sequence[Range], table: datasets.Dataset, data: DataArguments, split: str) -> Iterator[Any]:
+def listed_rows(shards: Sequence[Range], table: datasets.Dataset, data: DataArguments, split: str) -> Iterator[Row]:
     """Yield the rows of some shards of a table, one shard after the other."""
     for first, stop, step in shards:
-        yield from _told(_listed(table, range(first, stop, step)), data, split, Drops())
+        drops = Drops()
+        rows = _rows_of(table, range(first, stop, step))
+        yield from _told((_with_length(row, data, split, drops) for row in rows), data, split, drops)
 
 
-def read_rows(shards: Sequence[str], source: Source, split: str) -> Iterator[Any]:
+def read_rows(shards: Sequence[str], source: Source, split: str) -> Iterator[Row]:
     """Yield the rows of a corpus as its reader gives them; ``shards`` are names of splits."""
     for name in shards:
         drops = Drops()
         utterances = read_source(replace(source, splits=(name,)), drops)
         if source.name:
             utterances = (replace(utterance, id=f"{source.name}:{utterance.id}") for utterance in utterances)
-        yield from _told(utterances, source.data, split, drops)
+        yield from _told((_kept(found, source.data, split, drops) for found in utterances), source.data, split, drops)
 
 
-def _listed(table: datasets.Dataset, places: range) -> Iterator[Utterance]:
+def _rows_of(table: datasets.Dataset, places: range) -> Iterator[Row]:
     for start in range(0, len(places), ROWS_AT_ONCE):
         block = table[places[start : start + ROWS_AT_ONCE]]
         for values in zip(*block.values(), strict=True):
-            yield Utterance.from_row(dict(zip(block, values, strict=True)))
+            yield dict(zip(block, values, strict=True))
 
 
 def _holds_audio(source: Source) -> bool:
@@ -122,19 +126,20 @@ def _holds_audio(source: Source) -> bool:
 
 
 def _stream(source: Source, table: datasets.Dataset | None, split: str, in_order: bool) -> datasets.IterableDataset:
-    # The one list in gen_kwargs is what datasets deals out to processes and workers.
+    # The one list among the arguments is what datasets deals out to processes and workers.
+    arguments: dict[str, Any] = {"split": split}
     if table is None:
-        return datasets.IterableDataset.from_generator(
-            read_rows,
-            features=STREAM_FEATURES,
-            gen_kwargs={"shards": list(source.splits), "source": source, "split": split},
-        )
-    shards = shards_of(len(table), in_order)
-    return datasets.IterableDataset.from_generator(
-        listed_rows,
-        features=STREAM_FEATURES,
-        gen_kwargs={"shards": shards, "table": table, "data": source.data, "split": split},
-    )
+        arguments |= {"shards": list(source.splits), "source": source}
+    else:
+        arguments |= {"shards": shards_of(len(table), in_order), "table": table, "data": source.data}
+    generate = read_rows if table is None else listed_rows
+    try:
+        return datasets.IterableDataset.from_generator(generate, features=STREAM_FEATURES, gen_kwargs=arguments)
+    except OSError as error:
+        raise UserError(
+            f"data.streaming: expected to write a lock into the cache of datasets, found that this fails: {error}. Set "
+            "HF_HOME (or HF_DATASETS_CACHE) to a folder that can be written."
+        ) from error
 
 
 def _mix(
@@ -151,23 +156,34 @@ def _mix(
     return datasets.interleave_datasets(streams, stopping_strategy="all_exhausted_without_replacement")
 
 
-def _told(utterances: Iterator[Utterance], data: DataArguments, split: str, drops: Drops) -> Iterator[dict[str, Any]]:
-    """Yield the rows that are kept, each with what was dropped around it; the last waits for the end."""
-    held: Utterance | None = None
-    for utterance in utterances:
-        kept = _kept(utterance, data, split, drops)
-        if kept is not None and held is not None:
-            yield held.as_row() | {"dropped": _take(drops, data)}
-        held = kept or held
+def _told(rows: Iterator[Row | None], data: DataArguments, split: str, drops: Drops) -> Iterator[Row]:
+    """Yield the rows that are kept, each with what was dropped around it; the last waits for the end.
+
+    Args:
+        rows: Rows; None where one was left out.
+        data: The section that they come from.
+        split: Name of the split.
+        drops: Where those that produce the rows put what they leave out; emptied here.
+    """
+    held: Row | None = None
+    for row in rows:
+        if row is not None and held is not None:
+            yield held | {"dropped": _take(drops, data)}
+        held = row or held
     dropped = _take(drops, data)
     if held is not None:
-        yield held.as_row() | {"dropped": dropped}
+        yield held | {"dropped": dropped}
     for item in dropped if held is None else ():
         logger.warning("left out of %s: %s: %s", split, item["id"], item["error"])
 
 
-def _kept(utterance: Utterance, data: DataArguments, split: str, drops: Drops) -> Utterance | None:
-    """Return an utterance with its duration, read from its header when it is not known; None when it is left out."""
+def _with_length(row: Row, data: DataArguments, split: str, drops: Drops) -> Row | None:
+    """Return a row whose length is known; the others were compared with the limits when they were listed."""
+    return row if row["duration"] is not None else _kept(Utterance.from_row(row), data, split, drops)
+
+
+def _kept(utterance: Utterance, data: DataArguments, split: str, drops: Drops) -> Row | None:
+    """Return an utterance's row, its length read from its header when it is not known; None when it is left out."""
     try:
         if utterance.duration is None:
             utterance = replace(utterance, duration=duration_of(utterance.audio))
@@ -176,7 +192,7 @@ def _kept(utterance: Utterance, data: DataArguments, split: str, drops: Drops) -
         fault = "broken_audio", str(error)
     if fault:
         drops.add(fault[0], utterance.id, fault[1])
-    return None if fault else utterance
+    return None if fault else utterance.as_row()
 
 
 def _take(drops: Drops, data: DataArguments) -> list[dict[str, str]]:

@@ -234,7 +234,7 @@ def _write(
         batch_size=BATCH_ROWS,
         writer_batch_size=BATCH_ROWS,
         num_proc=processes if processes > 1 else None,
-        fn_kwargs={"encoder": encoder, "on_bad_clip": on_bad_clip, "single_thread": processes > 1},
+        fn_kwargs={"encoder": encoder, "on_bad_clip": on_bad_clip, "main_process": os.getpid()},
         remove_columns=split.rows.column_names,
         features=STORED,
         cache_file_name=str(folder / "features.arrow"),
@@ -246,10 +246,12 @@ def _write(
 
 
 def _encode_batch(
-    batch: Mapping[str, list[Any]], encoder: ClipEncoder, on_bad_clip: str, single_thread: bool
+    batch: Mapping[str, list[Any]], encoder: ClipEncoder, on_bad_clip: str, main_process: int
 ) -> dict[str, list[Any]]:
-    if single_thread:  # one worker a core: more threads than cores were 10 to 20 times slower
-        torch.set_num_threads(1)
+    if os.getpid() != main_process:
+        torch.set_num_threads(1)  # a worker has one core: more threads than cores were 10 to 20 times slower
+        if os.getppid() != main_process:
+            raise SystemExit("the process that wanted these features is gone")
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     encoded = [encode_row(row, encoder, on_bad_clip) for row in rows]
     columns = {name: [row[name] for row in encoded] for name in STORED}

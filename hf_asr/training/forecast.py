@@ -90,11 +90,11 @@ def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any) -> t
     tensors = {name: value.to(training.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
     labels = tensors.pop("labels")
     saved = SavedBytes(model)
-    dtype = torch.bfloat16 if training.bf16 else torch.float16
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(training.mixed_precision)
     start = time.perf_counter()
     with (
         torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
-        torch.autocast(training.device.type, dtype=dtype, enabled=training.bf16 or training.fp16),
+        torch.autocast(training.device.type, dtype=dtype, enabled=dtype is not None),
     ):
         loss = summed_cross_entropy(model(**tensors).logits, labels) / count_items(labels).clamp(min=1)
     loss.backward()

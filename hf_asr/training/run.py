@@ -120,8 +120,7 @@ def environment(training: Any) -> dict[str, Any]:
         "accelerators": devices,
         "processes": training.world_size,
         "device": training.device.type,
-        "bf16": training.bf16,
-        "fp16": training.fp16,
+        "mixed_precision": training.mixed_precision,
     }
 
 

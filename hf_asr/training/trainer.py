@@ -25,7 +25,7 @@ from hf_asr.features.cache import PreparedSplit
 from hf_asr.inference.generate import Conditions, generate_dataset
 from hf_asr.models.family import ModelFamily
 from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgress, SampleLog
-from hf_asr.training.checkpoints import CheckpointMixin
+from hf_asr.training.checkpoints import CheckpointMixin, checkpoint_step
 from hf_asr.training.freezing import names_of_group
 from hf_asr.training.loss import ExactLossMixin, count_items, summed_cross_entropy
 from hf_asr.utterance import Drops
@@ -93,7 +93,21 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
     def train(self, resume_from_checkpoint: Path | None = None, **kwargs: Any) -> Any:
         """Train, from ``resume_from_checkpoint`` when it is given."""
         self.resumed_from = resume_from_checkpoint
+        if resume_from_checkpoint is not None and self.streams:
+            self._restart_stream(checkpoint_step(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None)
+
+    def _restart_stream(self, step: int) -> None:
+        """Begin the stream anew on resume, and say what that repeats; what its buffer held is not saved."""
+        args = self.args
+        clips = step * args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        args.ignore_data_skip = True
+        logger.warning(
+            "data.streaming: the stream begins again at its start: the %d clips of the %d steps before this resume come "
+            "again before any others do. Without streaming a resume is exact",
+            clips,
+            step,
+        )
 
     @property
     def streams(self) -> bool:

@@ -481,6 +481,7 @@ def test_rows_come_back_as_they_were(number):
     ]
     rows = table_of(lambda: iter(utterances))
     assert [Utterance.from_row(row) for row in rows] == utterances
+    assert list(rows) == [utterance.as_row() for utterance in utterances]
 
 
 def test_audio_in_rows_is_written_once(tmp_path, monkeypatch):

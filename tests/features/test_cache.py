@@ -223,6 +223,15 @@ def test_what_an_interrupted_write_left_is_never_used_and_removed(
     assert caches() == [prepared.folder.name]
 
 
+def test_workers_end_when_their_parent_was_killed(rows: list[dict[str, Any]], encoder: ClipEncoder) -> None:
+    batch = {name: [row[name] for row in rows] for name in rows[0]}
+    for parent in (os.getpid(), os.getppid()):
+        encoded = cache._encode_batch(batch, encoder, "skip", main_process=parent)
+        assert [bool(error) for error in encoded["error"]] == [False, True, False, True, False]
+    with pytest.raises(SystemExit):
+        cache._encode_batch(batch, encoder, "skip", main_process=2**30)
+
+
 def test_the_manifest_tells_what_is_in_the_cache(rows: list[dict[str, Any]], encoder: ClipEncoder) -> None:
     folder = prepare(split_of(rows), encoder, {"model": "some/model"}).folder
     assert folder is not None
