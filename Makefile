@@ -29,6 +29,7 @@ bench: $(STAMP)
 lint: $(STAMP)
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m flake8 hf_asr recipes
 
 types: $(STAMP)
 	$(VENV_PYTHON) -m mypy hf_asr recipes

@@ -206,14 +206,12 @@ def test_no_guards_and_no_bare_except(path: Path):
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_public_names_have_docstrings(path: Path):
-    """A package's ``__init__`` may be empty; a method that overrides a library's needs no words of its own."""
+    """What begins with an underscore, and methods of such a class, may do without; so may an empty ``__init__.py``."""
     tree = tree_of(path)
-    public = [
-        node
-        for holder in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
-        for node in holder.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    ]
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    top = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    inner = [node for holder in top if isinstance(holder, ast.ClassDef) for node in holder.body]
+    public = [*top, *(node for node in inner if isinstance(node, kinds) and not node.name.startswith("_"))]
     missing = [f"line {node.lineno}: {node.name}" for node in public if not ast.get_docstring(node)]
     assert missing == []
     assert ast.get_docstring(tree) or not tree.body

@@ -125,8 +125,9 @@ def run_outside(*words: str, cwd: Path, path: Path | None = None) -> str:
 
 
 def test_the_wheel_holds_every_recipe_template_and_marker(wheel_target: Path, project_root: Path) -> None:
+    shipped = (".py", ".yaml", ".jinja", ".typed")
     for name in ("recipes", "hf_asr"):
-        wanted = [path for path in (project_root / name).rglob("*") if path.suffix in (".py", ".yaml", ".jinja", ".typed")]
+        wanted = [path for path in (project_root / name).rglob("*") if path.suffix in shipped]
         installed = wheel_target / "hf_asr" / "recipes" if name == "recipes" else wheel_target / name
         for path in wanted:
             there = installed / path.relative_to(project_root / name)

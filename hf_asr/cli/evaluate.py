@@ -134,6 +134,7 @@ def evaluate(
         conditions,
         arguments,
         output_dir,
+        left_out=splits[split].drops,
         save_predictions=save_predictions,
         about={"model": arguments.model.name_or_path},
     )

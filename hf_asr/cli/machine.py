@@ -77,7 +77,7 @@ def check_memory(needed: int = MIN_MEMORY, what: str = "the libraries and a batc
         ok=free >= needed,
         found=f"{free / GIB:.1f} of {total / GIB:.1f} GiB free ({whose})",
         expected=f"{needed / GIB:.2f} GiB or more",
-        do="Close other programs, or take a smaller model and batch (peft.method: lora, training.gradient_checkpointing).",
+        do="Close other programs, or take a smaller model, a smaller batch, or peft.method: lora.",
     )
 
 

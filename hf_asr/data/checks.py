@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hf_asr.data.audio import BrokenAudio, load
-from hf_asr.data.selection import BROKEN
 from hf_asr.data.scripts import count_scripts, is_in_scripts, scripts_of
+from hf_asr.data.selection import BROKEN
 from hf_asr.utterance import AudioRef, Drops, Seconds
 
 # Characters a second that nobody speaks: auctioneers reach 400 words a minute, 6.7 words of 6 characters a second.

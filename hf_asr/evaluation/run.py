@@ -26,6 +26,7 @@ def score_split(
     arguments: Arguments,
     output_dir: Path,
     *,
+    left_out: Drops | None = None,
     save_predictions: bool = True,
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def score_split(
         conditions: From ``inference.generate.resolve_conditions``.
         arguments: The whole configuration; ``evaluation`` and ``experiment.seed`` are used.
         output_dir: Folder of test_results.json and test_predictions.csv, made when missing.
+        left_out: What the corpus left out of the split (``Split.drops``), to be told in test_results.json too.
         save_predictions: Whether to write test_predictions.csv.
         about: More keys for test_results.json.
 
@@ -54,7 +56,7 @@ def score_split(
         output_dir,
         rows=_columns(prepared, generated),
         hypotheses=generated.hypotheses,
-        skipped=_skipped(prepared, generated),
+        skipped=_merged(left_out or Drops(), prepared.drops, generated.drops),
         conditions=conditions.as_dict(),
         wall_seconds=generated.wall_seconds,
         normalizer=arguments.evaluation.normalizer,
@@ -74,6 +76,8 @@ def score_baseline(
     conditions: Conditions,
     arguments: Arguments,
     run_dir: Path,
+    *,
+    left_out: Drops | None = None,
 ) -> dict[str, Any] | None:
     """Score the untouched model on the test split, into ``run_dir/baseline``; None with ``evaluation.baseline`` off.
 
@@ -85,7 +89,7 @@ def score_baseline(
     earlier = on_main(_same_baseline, folder, prepared["test"], conditions, arguments.evaluation.normalizer)
     if earlier is not None:
         return earlier
-    return score_split(model, family, processor, prepared["test"], conditions, arguments, folder)
+    return score_split(model, family, processor, prepared["test"], conditions, arguments, folder, left_out=left_out)
 
 
 def _columns(prepared: PreparedSplit, generated: Generated) -> dict[str, list[Any]]:
@@ -96,11 +100,11 @@ def _columns(prepared: PreparedSplit, generated: Generated) -> dict[str, list[An
     return columns | {"duration": [seconds.get(id) for id in columns["id"]]}
 
 
-def _skipped(prepared: PreparedSplit, generated: Generated) -> Drops:
-    skipped = Drops()
-    skipped.merge(prepared.drops)
-    skipped.merge(generated.drops)
-    return skipped
+def _merged(*parts: Drops) -> Drops:
+    merged = Drops()
+    for part in parts:
+        merged.merge(part)
+    return merged
 
 
 def _same_baseline(

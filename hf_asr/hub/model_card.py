@@ -100,7 +100,7 @@ def render_model_card(
         loader=jinja2.PackageLoader("hf_asr.hub", "."),
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - Markdown, not HTML
+        autoescape=False,  # Markdown, not HTML
     )
     card = ModelCard(environment.get_template("model_card.md.jinja").render(values).strip() + "\n")
     return str(card)

@@ -115,7 +115,7 @@ def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def push_run(run_dir: Path, repo: str, private: bool, token: str | None = None) -> str:
+def push_run(run_dir: Path, repo: str | None, private: bool, token: str | None = None) -> str:
     """Create the repository when it is not there, and commit the run's files to it.
 
     Args:
@@ -129,8 +129,10 @@ def push_run(run_dir: Path, repo: str, private: bool, token: str | None = None) 
         The repository's address.
 
     Raises:
-        UserError: No finished run, no token, no permission, no network, or a card that the Hub refuses.
+        UserError: No repository, no finished run, no token, no permission, no network, or a card that the Hub refuses.
     """
+    if repo is None:
+        raise UserError("expected hub.repo: ORG/NAME, found none. Set it, or push later with `hf-asr push`.")
     files = list_push_files(run_dir, repo)
     secret = token or get_token()
     if secret is None:

@@ -19,7 +19,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader, Dataset
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from hf_asr.config.arguments import EvaluationArguments
@@ -122,7 +121,6 @@ def generate_dataset(
     conditions: Conditions,
     *,
     progress: bool = True,
-    num_workers: int = 0,
 ) -> Generated:
     """Decode every clip of a split exactly once and hand all hypotheses to every process.
 
@@ -137,22 +135,22 @@ def generate_dataset(
         prepared: The split's encoded rows.
         conditions: From :func:`resolve_conditions`.
         progress: Whether the main process shows a bar on stderr.
-        num_workers: Processes that load and encode rows ahead; they change no number.
 
     Raises:
         UserError: A generation option the model does not know, or a dtype its weights cannot be computed in.
     """
     check_generation(model, conditions.generation)
     inner = bare_model(model)
-    batches = _cut(len(prepared.rows), conditions.batch_size)
+    collate = family.make_collator(processor, inner)
     generation = {"use_cache": True, **conditions.generation}  # training with checkpointing leaves config.use_cache off
     with decoding(model, conditions.dtype):
-        loader = _load_mine(prepared, family.make_collator(processor, inner), batches, num_workers)
         decoded = _Decoded()
         started = _now(inner.device)
-        for number, batch, seconds in _shown(loader, progress):
+        for number, places in _my_batches(len(prepared.rows), conditions.batch_size, progress):
+            rows = [prepared.rows[place] for place in places]
+            batch = collate(rows)
             texts = _decode(inner, family, processor, batch, generation)
-            _keep(decoded, number, batch, texts, seconds)
+            _keep(decoded, number, batch, texts, {row["id"]: row["duration"] for row in rows})
         elapsed = _now(inner.device) - started
     return _gather(decoded, elapsed, prepared.column("id"))
 
@@ -246,23 +244,6 @@ def progress_bar(enabled: bool) -> Progress:
     return Progress(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True)
 
 
-class _Batches(Dataset[tuple[int, dict[str, Any], dict[str, Seconds]]]):
-    """Whole batches by number: what one process of a run loads, in its own order."""
-
-    def __init__(self, rows: Any, collate: Any, batches: Sequence[tuple[int, range]]) -> None:
-        self.rows = rows
-        self.collate = collate
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> tuple[int, dict[str, Any], dict[str, Seconds]]:
-        number, places = self.batches[index]
-        rows = [self.rows[place] for place in places]
-        return number, self.collate(rows), {row["id"]: row["duration"] for row in rows}
-
-
 def _auto_dtype(device: torch.device, weights: torch.dtype) -> str:
     names = {dtype: name for name, dtype in DTYPES.items()}
     if weights != torch.float32:
@@ -276,21 +257,12 @@ def _cut(rows: int, batch_size: int) -> list[range]:
     return [range(first, min(first + batch_size, rows)) for first in range(0, rows, batch_size)]
 
 
-def _load_mine(prepared: PreparedSplit, collate: Any, batches: list[range], num_workers: int) -> DataLoader[Any]:
+def _my_batches(rows: int, batch_size: int, progress: bool) -> Iterator[tuple[int, range]]:
+    """Yield this process's batches, whole, each with its number in the split."""
     state = PartialState()
-    mine = list(enumerate(batches))[state.process_index :: state.num_processes]
-    return DataLoader(
-        _Batches(prepared.rows, collate, mine), batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
-    )
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-def _shown(loader: DataLoader[Any], progress: bool) -> Iterator[tuple[int, dict[str, Any], dict[str, Seconds]]]:
-    with progress_bar(progress and PartialState().is_main_process) as bar:
-        yield from bar.track(loader, total=len(loader), description="decoding")
+    mine = list(enumerate(_cut(rows, batch_size)))[state.process_index :: state.num_processes]
+    with progress_bar(progress and state.is_main_process) as bar:
+        yield from bar.track(mine, description="decoding")
 
 
 def _decode(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.constants import is_offline_mode
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
@@ -20,8 +20,20 @@ from hf_asr.errors import UserError
 logger = logging.getLogger(__name__)
 
 CONFIG_PREFIX = "config:"
-# What loading raises for a checkpoint that is missing, damaged or of another kind.
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError)
+# What transformers raises for a checkpoint that is missing, damaged or of another kind: a config.json with wrong
+# values gets as far as the layers, which use assert.
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    SafetensorError,
+    HfHubHTTPError,
+    StrictDataclassError,
+)
 DTYPES = {
     "auto": torch.float32,
     "float32": torch.float32,
@@ -50,12 +62,12 @@ def config_values(model: ModelArguments) -> dict[str, Any]:
     """
     with reporting("model.name_or_path", model.name_or_path, "a transformers checkpoint with a config.json"):
         values, _ = PreTrainedConfig.get_config_dict(model.name_or_path, revision=revision_of(model))
-    if not values.get("model_type"):
+    if not isinstance(values, dict) or not values.get("model_type"):
         raise UserError(
             f"model.name_or_path: expected a transformers checkpoint, found {model.name_or_path} without a config.json "
             "that has a model_type. Give the folder that save_pretrained wrote."
         )
-    return dict(values)
+    return values
 
 
 @contextmanager

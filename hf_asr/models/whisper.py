@@ -81,6 +81,7 @@ def load_model(model: ModelArguments, data: DataArguments, processor: ProcessorM
         UserError: There is no such checkpoint, or it is damaged.
     """
     config = load_config(model, processor)
+    _check_vocabulary(config, processor.tokenizer)
     if is_config_name(model):
         name = model.name_or_path.removeprefix(CONFIG_PREFIX)
         loaded = random_model(name, seed, config, model.attn_implementation).to(DTYPES[model.dtype])
@@ -89,7 +90,6 @@ def load_model(model: ModelArguments, data: DataArguments, processor: ProcessorM
         )
     else:
         loaded = load_weights(WhisperForConditionalGeneration, model, config)
-    _check_vocabulary(loaded.config, processor.tokenizer)
     configure_generation(loaded, processor, model, data)
     return loaded
 

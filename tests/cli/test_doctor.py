@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def healthy_rows() -> list[Row]:
     """Return the rows of a corpus without a fault: 12 clips of 2 s, speakers and sentences apart between splits."""
-    words = "zero one two three four five six seven eight nine ten eleven".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
     splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
     return [
         {"path": f"{i}.wav", "text": f"the number is {word}", "speaker": f"{split}{i % 2}", "split": split}
@@ -83,7 +83,8 @@ def test_a_healthy_run_is_called_healthy(check: Callable[..., tuple[int, str]]) 
 
 def truncated_mp3() -> bytes:
     """Return the first third of an MP3."""
-    whole = encode((0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE)).astype(np.float32), SAMPLE_RATE, "mp3")
+    noise = (0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE)).astype(np.float32)
+    whole = encode(noise, SAMPLE_RATE, "mp3")
     return whole[: len(whole) // 3]
 
 
@@ -91,16 +92,20 @@ FAULTS: dict[str, tuple[Row, tuple[str, ...], str]] = {
     "text too long for its clip": ({0: {"text": "word " * 20}}, (), "train: 0.wav (50/s: 'word word"),
     "label too long": ({1: {"text": "ж" * 70}}, (), "too long: train: 1.wav (14"),
     "empty text in train": ({2: {"text": "  "}}, (), "empty_text: 1 left out: 2.wav"),
-    "empty text in test": ({10: {"text": ""}}, (), "empty texts: expected a text for every clip\n  found: 1 of 12: test: 10.wav"),
+    "empty text in test": ({10: {"text": ""}}, (), "found: 1 of 12: test: 10.wav"),
     "truncated mp3": ({3: {"path": "3.mp3", "bytes": truncated_mp3()}}, (), "3.mp3"),
     "a text file named .wav": ({4: {"bytes": b"no sound"}}, (), "broken_audio: 1 left out: 4.wav"),
     "another language": ({}, ("data.language=ru",), "expected Cyrillic letters"),
-    "a sentence in train and test": ({10: {"text": "the number is ZERO"}}, (), "test: 1 of its 2 clips have a sentence"),
+    "a sentence in train and test": (
+        {10: {"text": "the number is ZERO"}},
+        (),
+        "test: 1 of its 2 clips have a sentence",
+    ),
     "a speaker in train and test": ({10: {"speaker": "train0"}}, (), "test: 1 of its 2 clips have a speaker"),
     "test is train": ({}, ("data.splits.test=train",), "test: it is the same 8 clips as train"),
     "float16 on a CPU": ({}, ("training.fp16=true",), "expected a device that trains in float16"),
-    "no such corpus": ({}, ("data.path=nowhere/at/all.csv",), "data: expected splits that can be read\n  found: "),
-    "no such model": ({}, ("model.name_or_path=./nowhere",), "model: expected a model that can be trained\n  found: "),
+    "no such corpus": ({}, ("data.path=nowhere/at/all.csv",), "data: expected splits that can be read"),
+    "no such model": ({}, ("model.name_or_path=./nowhere",), "model: expected a model that can be trained"),
     "too many workers": ({}, ("data.num_workers=999",), "999 loader worker(s)"),
 }
 

@@ -35,8 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_packages_own_recipes_are_found(project_root: Path) -> None:
-    found = recipes.find_recipes()
-    there = {path.relative_to(project_root / "recipes").as_posix() for path in (project_root / "recipes").rglob("*.yaml")}
+    found, folder = recipes.find_recipes(), project_root / "recipes"
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
     assert there <= set(found)
     assert "finetune_seq2seq.py" in found
     assert not any(name.startswith("_") for name in found)

@@ -47,7 +47,9 @@ def test_a_sample_is_spread_over_the_whole_and_repeats_nothing(size: int, limit:
         assert max(indices) >= size - 1 - size // limit
 
 
-@pytest.mark.parametrize(("number", "told"), [(1, "0"), (NAMED, "0; 1; 2; 3; 4"), (NAMED + 2, "0; 1; 2; 3; 4; and 2 more")])
+@pytest.mark.parametrize(
+    ("number", "told"), [(1, "0"), (NAMED, "0; 1; 2; 3; 4"), (NAMED + 2, "0; 1; 2; 3; 4; and 2 more")]
+)
 def test_the_first_few_are_named_and_the_rest_counted(number: int, told: str) -> None:
     assert name_some([str(i) for i in range(number)]) == told
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_asr.config.arguments import DataArguments
@@ -391,6 +391,7 @@ def test_ids_that_collide_between_sources_are_prefixed():
     assert found == [f"a{i}" for i in range(20)] + [f"hub1:a{i}" for i in range(10)]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 10)), min_size=1, max_size=4), st.integers(0, 50))
 def test_mix_keeps_shares_and_repeats_nothing(given_sources, limit):
     sizes, weights = zip(*given_sources, strict=True)

@@ -96,6 +96,13 @@ def test_columns_that_are_given(tmp_path: Path) -> None:
     assert [(row.id, row.text, row.label) for row in rows] == [("x", "1", "joy"), ("z", "3", "joy")]
 
 
+def test_the_column_of_type_audio_wins_over_names(tmp_path: Path) -> None:
+    made = table().rename_column("audio", "recording")
+    made.save_to_disk(str(tmp_path / "saved"))
+    rows, _ = read(name=str(tmp_path / "saved"))
+    assert [len(audio.load(row.audio)) for row in rows] == [1600, 1600]
+
+
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.columns\.text: words; its columns are client_id, path, audio"):
         read(name=str(parquet(tmp_path / "mirror")), columns={"text": "words"})

@@ -53,7 +53,8 @@ def test_a_languages_own_text_is_in_its_scripts(language: str, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("ru", "Hello there"), ("en", "Привет"), ("ja", "안녕"), ("ko", "こんにちは"), ("he", "سلام")]
+    ("language", "text"),
+    [("ru", "Hello there"), ("en", "Привет"), ("ja", "안녕"), ("ko", "こんにちは"), ("he", "سلام")],
 )
 def test_another_scripts_text_is_not(language: str, text: str) -> None:
     assert not is_in_scripts(text, scripts_of(language))
@@ -65,7 +66,8 @@ def test_an_unknown_language_has_no_scripts(language: str) -> None:
 
 
 def test_every_script_is_the_first_word_of_some_letters_unicode_name() -> None:
-    letters = (chr(point) for point in range(0x11FFF) if unicodedata.category(chr(point)) in ("Lu", "Ll", "Lo"))
+    chars = map(chr, range(0x11FFF))
+    letters = (char for char in chars if unicodedata.category(char) in ("Lu", "Ll", "Lo"))
     first_words = {unicodedata.name(char, "").split()[0] for char in letters if unicodedata.name(char, "")}
     used = {script for language in SAMPLES for script in scripts_of(language)}
     assert len(used) > 20

@@ -176,6 +176,25 @@ def test_limit_takes_the_clips_that_the_map_style_split_takes(shuffle_buffer):
     assert len(ids(drawn)) == 12
 
 
+def test_limit_counts_clips_whose_header_can_be_read(monkeypatch, tmp_path):
+    (tmp_path / "whole").write_bytes(encode(np.full(24_000, 0.1, dtype=np.float32), 16_000, "wav"))
+    (tmp_path / "broken").write_bytes(b"no audio")
+    names = ["broken", "whole", "broken", "whole", "whole"]
+    found = [Utterance(f"u{i}", AudioRef(path=str(tmp_path / name)), "a") for i, name in enumerate(names)]
+    monkeypatch.setitem(CORPORA, "hub", lambda data, split, drops: iter(found))
+    assert sorted(ids(stream_rows(section(limit={"train": 2}), "train", 0, Drops()))) == ["u1", "u3"]
+
+
+def test_a_cache_of_datasets_that_cannot_be_written(monkeypatch):
+    monkeypatch.setattr(IterableDataset, "from_generator", refuse)
+    with pytest.raises(UserError, match=r"data\.streaming: .*Read-only file system.*Set HF_HOME"):
+        stream_rows(section(), "train", 0, Drops())
+
+
+def refuse(*args, **kwargs):
+    raise OSError(30, "Read-only file system")
+
+
 def test_several_parts_and_the_held_out_side():
     splits = {"train": ["x", "y"], "held_out": {"validation": 0.3}}
     split = build_splits(section(splits=splits), seed=0, names=["train", "validation"])

@@ -62,12 +62,12 @@ def baseline(folder: Path, ids: str = "abcd", conditions: Conditions = CONDITION
 def test_what_is_scored_and_written(tmp_path: Path, decoded: list[list[str]]) -> None:
     results = score_split(
         None, FAMILIES["whisper"], None, prepared_split("abcd"), CONDITIONS, arguments(), tmp_path,  # type: ignore[arg-type]
-        about={"model": "m"},
+        about={"model": "m"}, left_out=Drops({"too_short": [("e", ""), ("f", "")]}),
     )  # fmt: skip
     assert json.loads((tmp_path / "test_results.json").read_text()) == results
     # "one two" is right, "three" and "four" each are a substitution and a deletion.
     assert (results["wer"], results["hits"], results["num_utterances"]) == (4 / 6, 2, 3)
-    assert results["skipped"] == {"broken_audio": 1, "too_long": 1}
+    assert results["skipped"] == {"broken_audio": 1, "too_long": 1, "too_short": 2}
     # The seconds are those that were decoded, not those of the corpus.
     assert (results["seconds_of_audio"], results["rtfx"]) == (4.5, 9.0)
     assert {name: results[name] for name in CONDITIONS.as_dict()} == CONDITIONS.as_dict()

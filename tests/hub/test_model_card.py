@@ -241,7 +241,9 @@ def test_only_a_hub_id_becomes_the_base_model(name: str, hub_id: bool, told: str
     assert "anna" not in card
 
 
-@pytest.mark.parametrize(("tag", "code"), [("zh-CN", "zh"), ("pt_BR", "pt"), ("NO", "no"), ("yue", "yue"), (None, None)])
+@pytest.mark.parametrize(
+    ("tag", "code"), [("zh-CN", "zh"), ("pt_BR", "pt"), ("NO", "no"), ("yue", "yue"), (None, None)]
+)
 def test_language_is_the_iso_code_that_the_hub_takes(tag: str | None, code: str | None) -> None:
     arguments = example_arguments()
     arguments.data.language = tag

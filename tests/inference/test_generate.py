@@ -140,11 +140,6 @@ def test_a_batch_of_nothing_but_broken_clips(tiny: Tiny) -> None:
     assert found.drops.total() == 1
 
 
-def test_workers_change_nothing(tiny: Tiny) -> None:
-    found = generate_dataset(tiny.model, FAMILY, tiny.processor, tiny.live, FLOAT32, progress=False, num_workers=2)
-    assert texts(found) == texts(tiny.run())
-
-
 def test_a_clip_twice_is_an_error(tiny: Tiny) -> None:
     twice = replace(tiny.cached, rows=[tiny.cached.rows[0], *tiny.cached.rows])
     with pytest.raises(AssertionError, match="decoded twice"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 import torch
 from helpers.clips import noise, row_of, write_clip
 from helpers.tiny_whisper import make_tiny_whisper, tiny_tokenizer
-from safetensors.torch import load_file, save_file
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -232,21 +230,6 @@ def test_what_a_checkpoint_suppresses_is_left_alone(multilingual: Path, tmp_path
     assert config.max_length == 50
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
-)
-def test_half_precision_checkpoints_train_in_float32(
-    multilingual: Path, tmp_path: Path, asked: str, expected: torch.dtype
-) -> None:
-    shutil.copytree(multilingual, tmp_path / "half")
-    WhisperForConditionalGeneration.from_pretrained(multilingual, dtype=torch.float16).save_pretrained(
-        tmp_path / "half"
-    )
-    stored = load_file(tmp_path / "half" / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert load(tmp_path / "half", dtype=asked)[1].dtype == expected
-
-
 def test_dropouts_and_attention_are_those_of_the_model_section(multilingual: Path) -> None:
     defaults = load(multilingual)[1].config
     names = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")
@@ -257,6 +240,17 @@ def test_dropouts_and_attention_are_those_of_the_model_section(multilingual: Pat
     assert model.model.encoder.layers[0].dropout == 0.1
     assert model.model.decoder.layerdrop == 0.4
     assert model.config._attn_implementation == "eager"
+
+
+def test_the_config_can_be_had_without_the_weights(multilingual: Path, tmp_path: Path) -> None:
+    shutil.copytree(multilingual, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    arguments = sections(tmp_path / "model", dropout=0.1)
+    processor = FAMILY.load_processor(arguments.model, arguments.data)
+    config = FAMILY.load_config(arguments.model, processor)
+    assert config.dropout == 0.1
+    expected = load(multilingual)[2].fingerprint()
+    assert FAMILY.make_encoder(processor, config, arguments).fingerprint() == expected
 
 
 @pytest.mark.parametrize("generation", [{}, {"num_beams": 2}, {"max_new_tokens": 5}, {"no_repeat_ngram_size": 2}])
@@ -309,68 +303,6 @@ def test_an_extractor_of_another_model_is_refused(multilingual: Path, tmp_path: 
     shutil.copy(tmp_path / "other" / "processor_config.json", tmp_path / "mixed")
     with pytest.raises(UserError, match=r"\(80, 400, 16000\).*found \(128, 400, 16000\)"):
         load(tmp_path / "mixed")
-
-
-def drop(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def cut(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:5000])
-
-
-def without_a_weight(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.decoder.layers.0.fc1.weight"]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-
-
-def of_another_size(folder: Path) -> None:
-    values = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(values | {"d_model": 32}))
-
-
-def only_pickled(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save(weights, folder / "pytorch_model.bin")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (drop("config.json"), "config.json"),
-        (drop("model.safetensors"), "safetensors"),
-        (drop("tokenizer.json"), "tokenizer"),
-        (drop("processor_config.json"), "feature extractor"),
-        (cut("model.safetensors"), "safetensors"),
-        (cut("tokenizer.json"), "tokenizer"),
-        (without_a_weight, r"1 missing \(model.decoder.layers.0.fc1.weight\)"),
-        (of_another_size, "safetensors weights"),
-        (only_pickled, "safetensors"),
-    ],
-)
-def test_damaged_checkpoints(multilingual: Path, tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
-    shutil.copytree(multilingual, tmp_path / "damaged")
-    damage(tmp_path / "damaged")
-    with pytest.raises(UserError, match=f"model.name_or_path: expected .*{message}"):
-        load(tmp_path / "damaged")
-
-
-def test_a_tokenizer_of_another_model_is_refused(multilingual: Path, tmp_path: Path) -> None:
-    tiny_tokenizer(("en", "yue")).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="expected ids below the model's 470 entries"):
-        load(multilingual, tokenizer_name_or_path=str(tmp_path))
-
-
-def test_a_stand_in_the_tokenizer_lacks(multilingual: Path) -> None:
-    with pytest.raises(UserError, match=r"model.language_token: .*\(en, zh, de, es, ru\), found 'tr'"):
-        load(multilingual, "sah", language_token="tr")
-
-
-def test_an_attention_that_is_not_installed(multilingual: Path) -> None:
-    with pytest.raises(UserError, match=r"model.attn_implementation=sdpa"):
-        load(multilingual, attn_implementation="flash_attention_2")
 
 
 def test_every_group_matches_parameters_and_head_and_targets_exist(multilingual: Path) -> None:

@@ -16,6 +16,7 @@ from helpers.tiny_corpus import make_tiny_corpus, tiny_yaml
 from helpers.tiny_whisper import make_tiny_whisper
 
 KILLS = 5
+STEPS = 120
 
 
 def start(project_root: Path, yaml: Path, *changes: str) -> subprocess.Popen[bytes]:
@@ -31,33 +32,35 @@ def steps_logged(run: Path) -> int:
 
 
 def trained_history(run: Path) -> list[dict[str, float]]:
-    state = json.loads((run / "checkpoints" / "checkpoint-40" / "trainer_state.json").read_text())
+    state = json.loads((run / "checkpoints" / f"checkpoint-{STEPS}" / "trainer_state.json").read_text())
     return [entry for entry in state["log_history"] if "loss" in entry]
 
 
 @pytest.mark.slow
 def test_killed_five_times(project_root: Path, tmp_path: Path) -> None:
     parts = make_tiny_whisper(tmp_path / "model", d_model=32), make_tiny_corpus(tmp_path / "corpus", train=11)
-    settings = {"max_steps": 40, "logging_steps": 3, "eval_strategy": "steps", "eval_steps": 4, "log_sample_ids": True}
+    settings = {
+        "max_steps": STEPS,
+        "logging_steps": 3,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "early_stopping_patience": 0,
+        "log_sample_ids": True,
+    }
     yaml = tiny_yaml(tmp_path, *parts, **settings)
     changes = ["model.dropout=0.1", "evaluation.baseline=false"]
     assert start(project_root, yaml, "experiment.name=whole", *changes).wait() == 0
     killed = tmp_path / "runs" / "killed"
     chance = random.Random(0)
-    kills = 0
-    while kills < KILLS:
+    for kill in range(KILLS):
         process = start(project_root, yaml, "experiment.name=killed", *changes)
-        last = steps_logged(killed)
-        goal = last + chance.randint(1, 7)
+        goal = (kill + 1) * STEPS // (KILLS + 1) + chance.randint(-5, 5)
         while process.poll() is None and steps_logged(killed) < goal:
-            time.sleep(0.005)
-            last = max(last, steps_logged(killed))
-        if process.poll() is not None:
-            pytest.fail(f"the run ended with {process.returncode} after {kills} kills, before it could be killed")
-        time.sleep(chance.random() / 10)
+            time.sleep(0.002)
+        assert process.poll() is None, f"the run ended with {process.returncode} before kill {kill + 1}"
+        time.sleep(chance.random() / 20)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kills += 1
     assert start(project_root, yaml, "experiment.name=killed", *changes).wait() == 0
     whole = tmp_path / "runs" / "whole"
     assert trained_history(killed) == trained_history(whole)
