@@ -11,6 +11,8 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_asr.config.arguments import Arguments, DataArguments
+from hf_asr.evaluation.intervals import PairedDifference
+from hf_asr.evaluation.screen import main_rate
 from hf_asr.hub.privacy import cut_paths, last_part, public_value
 from hf_asr.utterance import Seconds
 
@@ -34,6 +36,7 @@ def write_model_card(
     data_summary: Mapping[str, Mapping[str, Any]],
     trainable: str,
     notes: list[str],
+    difference: PairedDifference | None = None,
 ) -> Path:
     """Write ``README.md`` into a run folder; it holds no local path, host or user name.
 
@@ -46,13 +49,20 @@ def write_model_card(
             (reason to number).
         trainable: One line: which parameters were trained, and how many.
         notes: Sentences for the section on limits, such as a language that the checkpoint has no token for.
+        difference: The paired comparison of both, of the language's main rate; None when it was not made.
 
     Returns:
         The card's path.
     """
     path = run_dir / "README.md"
     card = render_model_card(
-        arguments, baseline=baseline, results=results, data_summary=data_summary, trainable=trainable, notes=notes
+        arguments,
+        baseline=baseline,
+        results=results,
+        data_summary=data_summary,
+        trainable=trainable,
+        notes=notes,
+        difference=difference,
     )
     path.write_text(card, encoding="utf-8")
     return path
@@ -66,6 +76,7 @@ def render_model_card(
     data_summary: Mapping[str, Mapping[str, Any]],
     trainable: str,
     notes: list[str],
+    difference: PairedDifference | None = None,
 ) -> str:
     """Return the card's text; see :func:`write_model_card` for the arguments.
 
@@ -85,7 +96,7 @@ def render_model_card(
         "licence": arguments.hub.license or "not stated by the author; that of the base model and of the data hold",
         "test": test_values(results),
         "result_rows": list(result_rows(baseline, results)),
-        "change": change_sentence(baseline, results),
+        "change": change_sentence(main_rate(arguments.data.language), baseline, results, difference),
         "decoding": decoding_sentence(results),
         "model": arguments.hub.repo or LOCAL_MODEL,
         "data_rows": [data_row(name, split) for name, split in data_summary.items()],
@@ -94,7 +105,7 @@ def render_model_card(
         "max_seconds": arguments.data.max_seconds,
         "trainable": cut_paths(trainable),
         "settings": list(settings(arguments)),
-        "limits": list(limits(arguments, baseline, results, notes)),
+        "limits": list(limits(arguments, baseline, results, notes, difference)),
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hf_asr.hub", "."),
@@ -196,19 +207,28 @@ def result_rows(baseline: Mapping[str, Any] | None, results: Mapping[str, Any]) 
     """Yield the table's rows: before, when it was scored, and after."""
     for name, scored in (("before fine-tuning", baseline), ("after", results)):
         if scored is not None:
-            low, high = scored["wer_interval"]
             rates = [per_cent(scored[metric]) if metric in scored else "" for metric in METRICS]
-            rates[0] += f" [{per_cent(low)}, {per_cent(high)}]"
+            for column, metric in enumerate(("wer", "cer")):
+                low, high = scored[f"{metric}_interval"]
+                rates[column] += f" [{per_cent(low)}, {per_cent(high)}]"
             yield [name, *rates, *(f"{scored[count]:,}" for count in COUNTS)]
 
 
-def change_sentence(baseline: Mapping[str, Any] | None, results: Mapping[str, Any]) -> str:
-    """Return how WER changed, in points and relative to the untouched model; empty without one."""
+def change_sentence(
+    rate: str, baseline: Mapping[str, Any] | None, results: Mapping[str, Any], difference: PairedDifference | None
+) -> str:
+    """Return how the main rate changed, in points and relative to the untouched model; empty without one."""
     if baseline is None:
         return ""
-    points = 100 * (results["wer"] - baseline["wer"])
-    relative = f" ({points / baseline['wer']:+.1f} % relative)" if baseline["wer"] else ""
-    return f"WER changed by {points:+.2f} points{relative}, both scored on the same clips by the same code."
+    points = 100 * (results[rate] - baseline[rate])
+    interval = ""
+    if difference is not None:
+        low, high = 100 * difference.low, 100 * difference.high
+        interval = f" [{low:+.2f}, {high:+.2f}; paired, by {difference.by}]"
+    relative = f", {points / baseline[rate]:+.1f} % relative" if baseline[rate] else ""
+    return (
+        f"{rate.upper()} changed by {points:+.2f} points{interval}{relative}; the same clips, scored by the same code."
+    )
 
 
 def decoding_sentence(results: Mapping[str, Any]) -> str:
@@ -249,12 +269,16 @@ def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
 
 
 def limits(
-    arguments: Arguments, baseline: Mapping[str, Any] | None, results: Mapping[str, Any], notes: list[str]
+    arguments: Arguments,
+    baseline: Mapping[str, Any] | None,
+    results: Mapping[str, Any],
+    notes: list[str],
+    difference: PairedDifference | None,
 ) -> Iterator[str]:
     """Yield what the numbers above do not show, the author's own sentences last."""
     yield "The rates hold for this test set; other microphones, accents, noise and topics were not measured."
-    if baseline is not None and results["wer_interval"][1] >= baseline["wer_interval"][0]:
-        yield "The intervals before and after overlap: this test set is too small to prove the change by them alone."
+    if baseline is not None and not is_proven(main_rate(arguments.data.language), baseline, results, difference):
+        yield "This test set is too small to prove that the change is more than chance."
     yield (
         "It writes one token after the other and can write fluent text that nobody said, above all in silence, noise "
         "and music; that was not measured."
@@ -262,6 +286,16 @@ def limits(
     if results["skipped"]:
         yield f"Clips of the test split that were left out: {reasons(results['skipped'])}."
     yield from (cut_paths(note) for note in [*notes, *limit_texts(arguments.hub.card)])
+
+
+def is_proven(
+    rate: str, baseline: Mapping[str, Any], results: Mapping[str, Any], difference: PairedDifference | None
+) -> bool:
+    """Tell whether the paired comparison leaves out chance; without one, whether the two intervals are apart."""
+    if difference is not None:
+        return difference.significant
+    before, after = baseline[f"{rate}_interval"], results[f"{rate}_interval"]
+    return bool(after[1] < before[0] or before[1] < after[0])
 
 
 def limit_texts(card: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from hf_asr.config.arguments import (
     PeftArguments,
 )
 from hf_asr.data.audio import encode
+from hf_asr.evaluation.intervals import PairedDifference
 from hf_asr.hub.model_card import is_hub_id, render_model_card, write_model_card
 
 CONDITIONS = {"window": "full", "dtype": "float32", "batch_size": 8, "generation": {"num_beams": 1}}
@@ -32,6 +33,7 @@ BASELINE: dict[str, Any] = {
     "mer": 0.45,
     "wil": 0.6,
     "wer_interval": [0.45, 0.55],
+    "cer_interval": [0.2, 0.3],
     "substitutions": 400,
     "deletions": 60,
     "insertions": 40,
@@ -48,6 +50,7 @@ RESULTS = BASELINE | {
     "wer": 0.2,
     "cer": 0.075,
     "wer_interval": [0.17, 0.2345],
+    "cer_interval": [0.05, 0.1],
     "substitutions": 150,
     "deletions": 30,
     "insertions": 20,
@@ -119,10 +122,11 @@ with the normaliser `basic`; in brackets the 95 % bootstrap interval by speaker.
 
 | | WER | CER | MER | WIL | substitutions | deletions | insertions | hits |
 |---|---|---|---|---|---|---|---|---|
-| before fine-tuning | 50.00 [45.00, 55.00] | 25.00 | 45.00 | 60.00 | 400 | 60 | 40 | 540 |
-| after | 20.00 [17.00, 23.45] | 7.50 | 45.00 | 60.00 | 150 | 30 | 20 | 820 |
+| before fine-tuning | 50.00 [45.00, 55.00] | 25.00 [20.00, 30.00] | 45.00 | 60.00 | 400 | 60 | 40 | 540 |
+| after | 20.00 [17.00, 23.45] | 7.50 [5.00, 10.00] | 45.00 | 60.00 | 150 | 30 | 20 | 820 |
 
-WER changed by -30.00 points (-60.0 % relative), both scored on the same clips by the same code.
+WER changed by -30.00 points [-34.00, -26.50; paired, by speaker], -60.0 % relative; the same clips, scored by the same \
+code.
 
 Decoding: window `"full"`, dtype `"float32"`, batch_size `8`, generation `{"num_beams": 1}`.
 
@@ -206,6 +210,7 @@ def test_the_whole_card(tmp_path: Path) -> None:
         data_summary=DATA,
         trainable="trained 88,154,880 of 241,734,912 parameters",
         notes=["It was read from /home/anna/runs/checkpoint-12."],
+        difference=PairedDifference(-0.3, -0.34, -0.265, 0.001, "speaker"),
     )
     assert path == tmp_path / "README.md"
     assert path.read_text(encoding="utf-8") == CARD
@@ -259,12 +264,35 @@ def test_without_a_baseline_there_is_one_row_and_no_change() -> None:
 
 def test_a_flawless_baseline_has_no_relative_change() -> None:
     card = render(example_arguments(), baseline=BASELINE | {"wer": 0.0, "wer_interval": [0.0, 0.0]})
-    assert "WER changed by +20.00 points, both scored" in card
+    assert "WER changed by +20.00 points; the same clips" in card
+
+
+TOO_SMALL = "This test set is too small to prove"
 
 
 @pytest.mark.parametrize(("high", "told"), [(0.44, False), (0.46, True)])
-def test_overlapping_intervals_are_told(high: float, told: bool) -> None:
-    assert ("The intervals before and after overlap" in render(example_arguments(), wer_interval=[0.1, high])) is told
+def test_without_a_paired_comparison_overlapping_intervals_are_told(high: float, told: bool) -> None:
+    assert (TOO_SMALL in render(example_arguments(), wer_interval=[0.1, high])) is told
+
+
+@pytest.mark.parametrize(("high", "p_value", "told"), [(-0.01, 0.01, False), (0.01, 0.2, True), (-0.01, 0.2, True)])
+def test_a_paired_comparison_decides_where_there_is_one(high: float, p_value: float, told: bool) -> None:
+    card = render_model_card(
+        example_arguments(),
+        baseline=BASELINE,
+        results=RESULTS,
+        data_summary=DATA,
+        trainable="",
+        notes=[],
+        difference=PairedDifference(-0.3, -0.34, high, p_value, "utterance"),
+    )
+    assert (TOO_SMALL in card) is told
+
+
+def test_a_language_written_without_spaces_is_judged_by_its_characters() -> None:
+    arguments = example_arguments()
+    arguments.data.language = "zh-CN"
+    assert "CER changed by -17.50 points, -70.0 % relative" in render(arguments)
 
 
 def test_a_mixture_a_stream_and_silence_about_the_licence() -> None:
