@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hf_asr.cli.outcome import run_recipe
 from hf_asr.config.parser import parse_recipe
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Model ----
     family = get_family(arguments.model, recipe="finetune_seq2seq")
     processor = family.load_processor(arguments.model, arguments.data)
-    model = family.load_model(arguments.model, arguments.data, processor, seed)
+    model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
 
     # ---- Data ----
     splits = build_splits(arguments.data, seed=seed)
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> None:
     # ---- Baseline: the untouched model ----
     model.to(training.device)
     conditions = resolve_conditions(arguments.evaluation, training.device, model.dtype)
-    baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir)
+    left_out = splits["test"].drops
+    baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
 
     # ---- Training ----
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
@@ -68,8 +70,11 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
     chosen = replace(arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None)
-    model = family.load_model(chosen, arguments.data, processor, seed).to(training.device)
-    results = score_split(model, family, processor, prepared["test"], conditions, arguments, run_dir / "test")
+    model = family.load_model(chosen, arguments.data, processor, seed)
+    model.to(training.device)
+    results = score_split(
+        model, family, processor, prepared["test"], conditions, arguments, run_dir / "test", left_out=left_out
+    )
 
     # ---- Card, summary, Hub ----
     if training.should_save:

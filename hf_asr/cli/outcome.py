@@ -20,7 +20,8 @@ def disk_message(error: OSError) -> str | None:
             "then go on with training.resume_from_checkpoint=true"
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"expected a file that can be read and written, found {error.filename}: {error.strerror}. Change its rights."
+        found = f"{error.filename}: {error.strerror}"
+        return f"expected a file that can be read and written, found {found}. Change its rights, or use another place."
     return None
 
 

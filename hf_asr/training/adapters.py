@@ -54,7 +54,11 @@ def wrap_lora(model: PreTrainedModel, family: ModelFamily, adapter: PeftArgument
     """
     targets = list(adapter.target_modules or family.lora_targets)
     config = peft.LoraConfig(
-        r=adapter.r, lora_alpha=adapter.alpha, lora_dropout=adapter.dropout, target_modules=targets, bias="none"
+        r=adapter.r,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # only ever divided by r: a fraction is right too
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        bias="none",
     )
     try:
         return peft.get_peft_model(model, config)

@@ -64,7 +64,7 @@ def saving_arguments(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def num_workers(arguments: Arguments, processes: int, on_gpu: bool) -> int:
-    """Return the loader's worker processes: ``auto`` is 0 on a CPU (they would take the model's cores), else up to 4."""
+    """Return the loader's worker processes: ``auto`` is 0 on a CPU, whose cores the model needs, else up to 4."""
     if arguments.data.num_workers != "auto":
         return int(arguments.data.num_workers)
     cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1

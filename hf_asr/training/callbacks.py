@@ -46,9 +46,7 @@ class EpochMetrics(TrainerCallback):
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / EPOCH_METRICS
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the table anew from the state's history, which a resume brings back."""
         if state.is_world_process_zero:
             write_atomically(self.path, json.dumps(evaluations(state.log_history), indent=2) + "\n")
@@ -134,9 +132,7 @@ class RichProgress(TrainerCallback):
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, shown="")
         self.bar.start()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
         if self.bar:
             self.bar.update(self.task, completed=state.global_step)

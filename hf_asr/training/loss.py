@@ -47,6 +47,7 @@ class ExactLossMixin:
 
     args: Any
     accelerator: Any
+    loss_is_scaled_for_ga: bool | None
 
     def use_exact_loss(self) -> None:
         """Have the Trainer count items for us and leave the loss as it is returned."""

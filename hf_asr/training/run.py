@@ -125,7 +125,7 @@ def environment(training: Any) -> dict[str, Any]:
 
 
 def set_threads() -> None:
-    """Share the cores between a machine's processes: two with two threads each on two cores run 10 to 20 times slower."""
+    """Share the cores between a machine's processes: two with two threads each on two cores are 10 to 20 times slower."""
     if "OMP_NUM_THREADS" not in os.environ:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -90,12 +90,12 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         """Return the callbacks whose state a checkpoint keeps."""
         return [item for item in [*self.callback_handler.callbacks, self.control] if isinstance(item, ExportableState)]
 
-    def train(self, resume_from_checkpoint: Path | None = None, **kwargs: Any) -> Any:
-        """Train, from ``resume_from_checkpoint`` when it is given."""
-        self.resumed_from = resume_from_checkpoint
-        if resume_from_checkpoint is not None and self.streams:
-            self._restart_stream(checkpoint_step(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None)
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, from the checkpoint folder ``resume_from_checkpoint`` when it is given."""
+        self.resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        if self.resumed_from is not None and self.streams:
+            self._restart_stream(checkpoint_step(self.resumed_from))
+        return super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
 
     def _restart_stream(self, step: int) -> None:
         """Begin the stream anew on resume, and say what that repeats; what its buffer held is not saved."""
@@ -103,8 +103,8 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         clips = step * args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         args.ignore_data_skip = True
         logger.warning(
-            "data.streaming: the stream begins again at its start: the %d clips of the %d steps before this resume come "
-            "again before any others do. Without streaming a resume is exact",
+            "data.streaming: the stream begins again at its start: the %d clips of the %d steps before this resume "
+            "come again before any others do. Without streaming a resume is exact",
             clips,
             step,
         )
@@ -184,7 +184,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Group parameters by learning rate and decay (none on norms and biases), then let the Trainer build it."""
         if self.learning_rates and self.optimizer is None:
-            target = self.model if model is None else model
+            target: Any = self.model if model is None else model
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, target)
             self.optimizer = optimizer_class(self._parameter_groups(target), **kwargs)
         return super().create_optimizer(model)
@@ -202,7 +202,11 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
     ) -> dict[str, float]:
         """Score the validation split: exact loss, then WER and counts by ``generate_dataset``."""
         assert self.validation is not None
@@ -218,7 +222,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
     def validation_loss(self) -> float:
         """Return the loss per label token over the whole validation split and all processes."""
         assert self.validation is not None
-        self.model.eval()
+        model: Any = self.accelerator.unwrap_model(self.model).eval()
         size, rows = self.args.per_device_eval_batch_size, self.validation.rows
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         starts = range(0, len(rows), size)[self.args.process_index :: self.args.world_size]
@@ -227,7 +231,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
             inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
             labels = inputs.pop("labels")
             with self.accelerator.autocast():
-                logits = self.accelerator.unwrap_model(self.model)(**inputs).logits
+                logits = model(**inputs).logits
             sums += torch.stack([summed_cross_entropy(logits, labels).double(), count_items(labels).double()])
         totals = self.accelerator.reduce(sums, reduction="sum")
         return float(totals[0] / totals[1].clamp(min=1))
@@ -235,8 +239,9 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
     def validation_scores(self) -> dict[str, float]:
         """Return WER, CER, MER, WIL and the word counts of the validation split."""
         assert self.validation is not None
-        model = self.accelerator.unwrap_model(self.model)
-        generated = generate_dataset(model, self.family, self.processing_class, self.validation, self.conditions)
+        model: Any = self.accelerator.unwrap_model(self.model)
+        processor: Any = self.processing_class
+        generated = generate_dataset(model, self.family, processor, self.validation, self.conditions, progress=False)
         references = dict(zip(self.validation.column("id"), self.validation.column("text"), strict=True))
         texts = [references[hypothesis.id] for hypothesis in generated.hypotheses]
         counts = count_errors(texts, [h.text for h in generated.hypotheses], normalizer=self.normalizer)

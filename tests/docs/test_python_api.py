@@ -18,7 +18,9 @@ def blocks(project_root: Path) -> list[str]:
 def test_the_recipe_in_python(
     project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    yaml = tiny_yaml(tmp_path, make_tiny_whisper(tmp_path / "model"), make_tiny_corpus(tmp_path / "corpus"), max_steps=2)
+    yaml = tiny_yaml(
+        tmp_path, make_tiny_whisper(tmp_path / "model"), make_tiny_corpus(tmp_path / "corpus"), max_steps=2
+    )
     yaml.rename(tmp_path / "my.yaml")
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks(project_root)[0], "python_api.md", "exec"), {"__name__": "python_api"})

@@ -125,8 +125,8 @@ with the normaliser `basic`; in brackets the 95 % bootstrap interval by speaker.
 | before fine-tuning | 50.00 [45.00, 55.00] | 25.00 [20.00, 30.00] | 45.00 | 60.00 | 400 | 60 | 40 | 540 |
 | after | 20.00 [17.00, 23.45] | 7.50 [5.00, 10.00] | 45.00 | 60.00 | 150 | 30 | 20 | 820 |
 
-WER changed by -30.00 points [-34.00, -26.50; paired, by speaker], -60.0 % relative; the same clips, scored by the same \
-code.
+WER changed by -30.00 points [-34.00, -26.50; paired, by speaker], -60.0 % relative; the same clips, \
+scored by the same code.
 
 Decoding: window `"full"`, dtype `"float32"`, batch_size `8`, generation `{"num_beams": 1}`.
 

@@ -132,9 +132,7 @@ def test_a_dry_run_shows_labels_and_writes_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml"}
 
 
-def test_cached_live_and_streamed_give_the_same_losses(
-    recipe: Any, parts: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_cached_live_and_streamed_give_the_same_losses(recipe: Any, parts: tuple[Path, Path], tmp_path: Path) -> None:
     curves = {}
     ways: dict[str, list[str]] = {
         "cached": [],

@@ -23,7 +23,9 @@ TRAINING = SimpleNamespace(
 )
 
 
-@pytest.mark.parametrize(("max_steps", "examples", "expected"), [(-1, 8, 6), (-1, 9, 9), (-1, 1, 3), (5, 8, 5), (5, None, 5)])
+@pytest.mark.parametrize(
+    ("max_steps", "examples", "expected"), [(-1, 8, 6), (-1, 9, 9), (-1, 1, 3), (5, 8, 5), (5, None, 5)]
+)
 def test_steps(max_steps: int, examples: int | None, expected: int) -> None:
     assert num_steps(SimpleNamespace(**{**vars(TRAINING), "max_steps": max_steps}), examples) == expected
 

@@ -43,7 +43,9 @@ def test_a_partial_last_step_counts_its_own_tokens(tmp_path: Path) -> None:
     """11 clips in steps of 8: the second step has 3, and its loss is per token of those."""
     runs = []
     for cut in ((8, 1), (2, 4)):
-        trainer = make_trainer(tmp_path / str(cut), batch=cut[0], accumulation=cut[1], rows=build_rows(11), max_steps=-1)
+        trainer = make_trainer(
+            tmp_path / str(cut), batch=cut[0], accumulation=cut[1], rows=build_rows(11), max_steps=-1
+        )
         trainer.train()
         runs.append(torch.tensor(logged(trainer)))
     assert runs[0].shape == (2, 2)
@@ -115,7 +117,12 @@ def test_every_clip_is_taken_once_an_epoch(tmp_path: Path) -> None:
 
 def test_a_broken_clip_is_skipped_counted_and_named_once(tmp_path: Path) -> None:
     rows = build_rows()
-    rows[2] = {**rows[2], "error": "broken_audio: no data", "labels": [], "input_features": rows[2]["input_features"][:0]}
+    rows[2] = {
+        **rows[2],
+        "error": "broken_audio: no data",
+        "labels": [],
+        "input_features": rows[2]["input_features"][:0],
+    }
     trainer = make_trainer(tmp_path, batch=4, accumulation=1, rows=rows, max_steps=8, log_samples=True)
     trainer.train()
     assert trainer.drops.reasons == {"broken_audio": [("clip2", "no data")]}
@@ -146,4 +153,6 @@ def test_checkpoints_carry_the_run(tmp_path: Path) -> None:
     trainer.train()
     kept = list((tmp_path / "checkpoints").iterdir())
     assert [path.name for path in kept] == ["checkpoint-2"]
-    assert {"config.yaml", "running_loss_0.json", "optimizer.pt", "rng_state.pth"} <= {p.name for p in kept[0].iterdir()}
+    assert {"config.yaml", "running_loss_0.json", "optimizer.pt", "rng_state.pth"} <= {
+        p.name for p in kept[0].iterdir()
+    }
