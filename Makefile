@@ -10,6 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml
+	@echo "making .venv: about 6 GB are fetched, which takes some minutes"
 	$(PYTHON) -m venv .venv
 	$(VENV_PYTHON) -m pip install --quiet --editable '.[demo,dev]'
 	touch $(STAMP)

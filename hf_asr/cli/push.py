@@ -20,18 +20,19 @@ def run(options: argparse.Namespace) -> int:
     """Push, or list what would be pushed; return the exit code."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from hf_asr.hub.push import list_push_files, push_run
 
     files = list_push_files(options.run_dir, options.repo)
-    table = Table("file", "bytes", title=f"to {options.repo}")
+    table = Table("file", "bytes", title=Text(f"to {options.repo}"))
     for file in files:
-        table.add_row(file.path, f"{file.size:,}")
+        table.add_row(Text(file.path), f"{file.size:,}")
     table.add_row(f"{len(files)} files", f"{sum(file.size for file in files):,}")
     console = Console()
     console.print(table)
     if options.dry_run:
         console.print("dry run: nothing was sent")
         return 0
-    console.print(f"pushed to {push_run(options.run_dir, options.repo, options.private)}", soft_wrap=True)
+    console.print(Text(f"pushed to {push_run(options.run_dir, options.repo, options.private)}"), soft_wrap=True)
     return 0

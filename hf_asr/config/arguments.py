@@ -180,7 +180,12 @@ class DataArguments:
         },
     )
     streaming: bool = option(False, "Read the training split as a stream; needs `training.max_steps`.")
-    shuffle_buffer: int = option(1000, "Clips among which a stream is shuffled.", bounds=AT_LEAST_1)
+    shuffle_buffer: int = option(
+        1000,
+        "Clips among which a stream is shuffled; 0 or 1 keeps the corpus's order, as "
+        "`training.train_sampling_strategy: sequential` does.",
+        bounds=AT_LEAST_0,
+    )
     on_bad_clip: str = option("skip", "A broken clip is skipped and named, or ends the run.", choices=("skip", "raise"))
     level: str = option("none", "Levelling of the waveform.", choices=("none", "peak", "rms"))
     trim_silence: bool = option(False, "Cut silence off both ends.")

@@ -70,7 +70,14 @@ def load_arguments(config_files: Sequence[str | Path], overrides: Sequence[str] 
         problems += check_together(resolved)
     if problems:
         raise ConfigError(problems)
-    return absolute_paths(build(resolved))
+    return absolute_paths(one_order(build(resolved)))
+
+
+def one_order(arguments: Arguments) -> Arguments:
+    """Make ``training.train_sampling_strategy: sequential`` hold for streams too, whose order is the buffer's."""
+    if arguments.training.get("train_sampling_strategy") == "sequential":
+        arguments.data.shuffle_buffer = 1
+    return arguments
 
 
 def read_all(config_files: Sequence[str | Path], overrides: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -100,6 +100,7 @@ TRAINING_DEFAULTS: dict[str, str] = {
     "per_device_train_batch_size": "8",
     "warmup_steps": "0.1, a share of all steps",
     "logging_steps": "25",
+    "logging_first_step": "true",
     "eval_strategy": "epoch",
     "save_strategy": "as `eval_strategy`, with its steps; epoch where that is no",
     "save_total_limit": "2",

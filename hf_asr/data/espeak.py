@@ -136,7 +136,13 @@ def _engine() -> _Engine:
         import espeakng_loader
     except ImportError:
         raise _missing() from None
-    return _Engine(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
+    try:
+        return _Engine(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
+    except OSError as error:
+        raise UserError(
+            f"the demo's voices: expected espeak-ng's library to load, found: {error}; "
+            "espeakng_loader has wheels for Linux with glibc, macOS and Windows"
+        ) from error
 
 
 def _missing() -> UserError:

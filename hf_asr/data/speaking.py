@@ -18,10 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from hf_asr.data import espeak
+from hf_asr.errors import UserError
 from hf_asr.utterance import Seconds
 
 # 2 s of work, against 0.3 s to start a process.
@@ -62,12 +66,17 @@ def speak_clips(clips: Sequence[Clip], folder: Path) -> dict[str, Seconds]:
     The files are a function of ``clips`` alone, whatever the number of cores.
 
     Raises:
-        RuntimeError: A process failed; with what it said.
+        UserError: espeak-ng cannot be used.
+        OSError: The files cannot be written.
+        RuntimeError: A process failed otherwise; with what it said.
     """
     blocks = [clips[first : first + BLOCK] for first in range(0, len(clips), BLOCK)]
+    seconds: dict[str, Seconds] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(partial(_speak_block, folder=folder), blocks))
-    return {id: seconds for part in parts for id, seconds in part.items()}
+        parts = pool.map(partial(_speak_block, folder=folder), blocks)
+        for part in track(parts, "speaking", len(blocks), console=Console(stderr=True), transient=True):
+            seconds |= part
+    return seconds
 
 
 def record(clip: Clip) -> np.ndarray:
@@ -108,23 +117,36 @@ def _speak_block(clips: Sequence[Clip], folder: Path) -> dict[str, Seconds]:
     )
     if done.returncode:
         raise RuntimeError(f"speaking the demo corpus failed: {done.stderr}")
-    return dict(json.loads(done.stdout))
+    answer = json.loads(done.stdout)
+    if "user_error" in answer:
+        raise UserError(answer["user_error"])
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]), str(folder))
+    return dict(answer["seconds"])
 
 
-def main(folder: Path) -> None:
-    """Say the clips that stdin lists; print id to duration."""
+def main(folder: Path, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Say some clips in this process; return what it answers: ``seconds`` by id, or why it could not."""
     seconds = {}
-    for values in json.load(sys.stdin):
-        clip = Clip(**values)
-        samples = record(clip)
-        with wave.open(str(folder / f"{clip.id}.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(espeak.SAMPLE_RATE)
-            file.writeframes(samples.astype("<i2").tobytes())
-        seconds[clip.id] = len(samples) / espeak.SAMPLE_RATE
-    print(json.dumps(seconds))
+    try:
+        for clip in clips:
+            samples = record(clip)
+            _write_wav(folder / f"{clip.id}.wav", samples)
+            seconds[clip.id] = len(samples) / espeak.SAMPLE_RATE
+    except UserError as error:
+        return {"user_error": str(error)}
+    except OSError as error:
+        return {"errno": error.errno}
+    return {"seconds": seconds}
+
+
+def _write_wav(path: Path, samples: np.ndarray) -> None:
+    with open(path, "wb") as content, wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(espeak.SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(json.dumps(main(Path(sys.argv[1]), [Clip(**values) for values in json.load(sys.stdin)])))

@@ -7,7 +7,7 @@ functions of seed and epoch. This is a basic stream: what the buffer held is los
 The list of clips is read once, at the start, without opening any: what the list tells is filtered and counted then.
 Corpora that hold their audio in their rows (Parquet) are read as they are, by one shard a source.
 
-``data.shuffle_buffer: 1`` keeps the order of the corpus: with one worker the rows are those of the map-style split.
+``data.shuffle_buffer`` 0 or 1 keeps the order of the corpus: with one worker the rows are those of the map-style split.
 
 What is found only while streaming (a header that cannot be read, a length that no list tells) takes no place in a
 batch, and workers do not share memory, so a row carries the news: its column ``dropped`` lists ``{"id", "error"}`` of
@@ -70,7 +70,7 @@ def stream_rows(data: DataArguments, split: str, seed: int, drops: Drops) -> dat
         UserError: The split is missing, or its corpus cannot be read.
     """
     sources, limit = resolve(data, split), data.limit.get(split)
-    in_order = data.shuffle_buffer == 1
+    in_order = data.shuffle_buffer <= 1
     listed = [source for source in sources if not _holds_audio(source)]
     most = limit if len(sources) == 1 else None
     tables = list_sources(listed, split, drops, most=most, headers=most is not None)

@@ -14,17 +14,28 @@ from hf_asr.config.arguments import Arguments, DataArguments
 from hf_asr.evaluation.intervals import PairedDifference
 from hf_asr.evaluation.screen import main_rate
 from hf_asr.hub.privacy import cut_paths, last_part, public_value
+from hf_asr.hub.push import LOCAL_MODEL
+from hf_asr.training.arguments import DEFAULTS, LEARNING_RATES, strategy
 from hf_asr.utterance import Seconds
 
-# The snippet names this folder while the card lies in the run folder, and the repository once it is pushed.
-LOCAL_MODEL = "best_checkpoint"
 METRICS = ("wer", "cer", "mer", "wil")
 CONDITIONS = ("window", "dtype", "batch_size", "generation")
 COUNTS = ("substitutions", "deletions", "insertions", "hits")
 # Keys of hub.card that are text of the card; every other key goes into its metadata.
 TEXT_KEYS = ("title", "description", "limits")
-# How the run was steered, not what it learnt from.
-_NOT_SETTINGS = frozenset({"resume_from_checkpoint", "log_sample_ids", "report_to", "disable_tqdm"})
+# How the run was steered and watched; the weights are the same without them.
+_NOT_SETTINGS = frozenset(
+    {
+        "resume_from_checkpoint",
+        "log_sample_ids",
+        "report_to",
+        "disable_tqdm",
+        "logging_steps",
+        "save_total_limit",
+        "gradient_checkpointing_kwargs",
+        "ddp_timeout",
+    }
+)
 
 
 def write_model_card(
@@ -254,10 +265,11 @@ def reasons(drops: Mapping[str, int]) -> str:
 
 
 def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
-    """Yield what one has to set to repeat the training: what the user gave, beside seed, freezing and adapters."""
+    """Yield what one has to set to repeat the training: what the user gave, over our defaults."""
     yield "seed", str(arguments.experiment.seed)
-    for name, value in sorted(arguments.training.items()):
-        if name not in _NOT_SETTINGS:
+    rate = {"learning_rate": LEARNING_RATES[strategy(arguments)]}
+    for name, value in sorted({**DEFAULTS, **rate, **arguments.training}.items()):
+        if name not in _NOT_SETTINGS and not isinstance(value, dict | list):
             yield name, cut_paths(str(value))
     if arguments.model.language_token:
         yield "language token", f"`<|{arguments.model.language_token}|>`"

@@ -14,9 +14,10 @@ from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
 from hf_asr.errors import UserError
-from hf_asr.hub.model_card import LOCAL_MODEL
 from hf_asr.hub.privacy import public_value
 
+# The card's snippet names this folder while it lies in the run folder, and the repository once it is pushed.
+LOCAL_MODEL = "best_checkpoint"
 # What plain from_pretrained reads. Everything else of a checkpoint (optimizer, training_args.bin with its pickled
 # paths, random states) is for resuming here and is nobody else's.
 MODEL_FILES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
@@ -30,6 +31,7 @@ class ModelFamily:
         decode: (model, processor, batch on the model's device, generation) -> one text a clip.
         configure_generation: (model, processor, model arguments, data) writes language and task into the
             model's generation config; done by ``load_model`` already.
+        check_saved: (folder, model) raises ValueError when the folder would not decode as the model does.
         notes: (processor, model arguments, data) -> sentences for the start of the log and the model card.
         head: Module that gives the logits.
         lora_targets: Modules that adapters go to unless told otherwise.
@@ -48,6 +50,7 @@ class ModelFamily:
     make_collator: Callable[[ProcessorMixin, PreTrainedModel], Seq2SeqCollator]
     decode: Callable[[PreTrainedModel, ProcessorMixin, Mapping[str, Any], Mapping[str, Any]], list[str]]
     configure_generation: Callable[[PreTrainedModel, ProcessorMixin, ModelArguments, DataArguments], None]
+    check_saved: Callable[[Path, PreTrainedModel], None]
     notes: Callable[[ProcessorMixin, ModelArguments, DataArguments], list[str]]
     head: str
     lora_targets: tuple[str, ...]

@@ -272,6 +272,7 @@ FAMILY = ModelFamily(
     make_collator=make_collator,
     decode=decode,
     configure_generation=configure_generation,
+    check_saved=check_generation_config,
     notes=notes,
     head="proj_out",
     # The query and value projections of all three attentions, the usual choice for Whisper (and LoRA's own, Hu 2021).

@@ -56,6 +56,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         normalizer: Text pipeline of the scoring side.
         learning_rates: Learning rate by parameter group (glob or family's name); the rest takes the common one.
         sample_log: Where ids are written; None for no log.
+        stream_in_order: A stream keeps the order of its corpus in every epoch.
         kwargs: What Seq2SeqTrainer takes.
     """
 
@@ -69,6 +70,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         normalizer: str,
         learning_rates: dict[str, float] | None = None,
         sample_log: SampleLog | None = None,
+        stream_in_order: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
@@ -80,6 +82,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         self.normalizer = normalizer
         self.learning_rates = dict(learning_rates or {})
         self.sample_log = sample_log
+        self.stream_in_order = stream_in_order
         self.resumed_from: Path | None = None
         self.drops = Drops()
         self._named: set[str] = set()
@@ -128,7 +131,9 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         }
         if self.streams:
             mine = split_dataset_by_node(self.train_split.rows, args.process_index, args.world_size)
-            return EpochLoader(mine, batch_size=args.per_device_train_batch_size, **shared)
+            # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
+            loader = DataLoader if self.stream_in_order else EpochLoader
+            return loader(mine, batch_size=args.per_device_train_batch_size, **shared)
         sampler = StepBatchSampler(
             len(self.train_split.rows),
             batch_size=args.per_device_train_batch_size,
@@ -290,6 +295,7 @@ def build_trainer(
         normalizer=arguments.evaluation.normalizer,
         learning_rates=arguments.freeze.learning_rates,
         sample_log=sample_log,
+        stream_in_order=arguments.data.shuffle_buffer <= 1,
         model=model,
         args=training,
         data_collator=family.make_collator(processor, model),

@@ -158,8 +158,12 @@ trained 88,154,880 of 241,734,912 parameters
 | setting | value |
 |---|---|
 | seed | 42 |
-| learning_rate | 1e-05 |
+| eval_strategy | epoch |
+| learning_rate | 0.001 |
 | max_steps | 4000 |
+| num_train_epochs | 3 |
+| per_device_train_batch_size | 8 |
+| warmup_steps | 0.1 |
 | language token | `<|ru|>` |
 | frozen | encoder |
 | adapters | lora, r 32, alpha 64, dropout 0.05, merged True |
@@ -182,7 +186,7 @@ def example_arguments(**hub: Any) -> Arguments:
         ExperimentArguments("whisper_ru", output_dir="/home/anna/runs", tags=["radio"]),
         ModelArguments("openai/whisper-small", language_token="ru"),
         DataArguments("common_voice", path="/home/anna/cv-corpus/ru", language="ru-RU"),
-        training={"max_steps": 4000, "learning_rate": 1e-5, "resume_from_checkpoint": "/home/anna/runs/x"},
+        training={"max_steps": 4000, "resume_from_checkpoint": "/home/anna/runs/x"},
         freeze=FreezeArguments(["encoder"]),
         peft=PeftArguments("lora"),
         hub=HubArguments(**({"license": "apache-2.0", "card": {"datasets": ["org/corpus"], **card}} | hub)),

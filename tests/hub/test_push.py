@@ -26,16 +26,6 @@ PUSHED = {
     "test_results.json",
     "config.yaml",
 }
-SCRIPT = """
-import sys
-from pathlib import Path
-from hf_asr.errors import UserError
-from hf_asr.hub.push import push_run
-try:
-    print(push_run(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "private"))
-except UserError as error:
-    sys.exit(f"USER: {error}")
-"""
 
 
 @pytest.fixture
@@ -44,13 +34,13 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def push(
-    run_dir: Path, endpoint: str, repo: str = "org/tiny", visibility: str = "public", **changes: str
+    run_dir: Path, endpoint: str, *options: str, repo: str = "org/tiny", **changes: str
 ) -> subprocess.CompletedProcess[str]:
     """Push in a process of its own: the client reads its addresses when it is imported."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment |= {"HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(run_dir.parent / "hf_home")}
     environment |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"} | changes
-    command = [sys.executable, "-c", SCRIPT, str(run_dir), repo, visibility]
+    command = [sys.executable, "-m", "hf_asr", "push", str(run_dir), "--repo", repo, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -100,9 +90,9 @@ def test_no_run_at_all_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lfs", [True, False], ids=["large files apart", "all in the commit"])
 def test_the_real_client_sends_every_byte_in_one_commit(run_dir: Path, lfs: bool) -> None:
     with hub_stand_in(lfs=lfs) as hub:
-        done = push(run_dir, hub.endpoint, visibility="private")
+        done = push(run_dir, hub.endpoint, "--private")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{hub.endpoint}/org/tiny"
+    assert done.stdout.rstrip().endswith(f"pushed to {hub.endpoint}/org/tiny")
     assert hub.created[0] | {"name": "tiny", "organization": "org", "visibility": "private"} == hub.created[0]
     assert [path for _, path in hub.requests if "/commit/" in path] == ["/api/models/org/tiny/commit/main"]
     assert_complete(hub, run_dir)
@@ -128,8 +118,8 @@ def test_a_public_push_leaves_the_visibility_to_the_account(run_dir: Path) -> No
 def test_what_the_hub_refuses_is_told_without_traceback_or_token(run_dir: Path, status: int, told: str) -> None:
     with hub_stand_in(refuse_with=status) as hub:
         done = push(run_dir, hub.endpoint)
-    assert done.returncode == 1
-    assert done.stderr.startswith("USER: expected")
+    assert done.returncode == 2
+    assert done.stderr.startswith("hf-asr push: expected")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert TOKEN not in done.stderr
@@ -148,6 +138,6 @@ def test_what_the_hub_refuses_is_told_without_traceback_or_token(run_dir: Path, 
 )
 def test_a_push_that_cannot_begin_says_why(run_dir: Path, changes: dict[str, str], told: str) -> None:
     done = push(run_dir, "http://127.0.0.1:9", **changes)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr

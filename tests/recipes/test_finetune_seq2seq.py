@@ -137,7 +137,7 @@ def test_cached_live_and_streamed_give_the_same_losses(recipe: Any, parts: tuple
     ways: dict[str, list[str]] = {
         "cached": [],
         "live": ["features.cache=false"],
-        "streamed": ["data.streaming=true", "data.shuffle_buffer=1"],
+        "streamed": ["data.streaming=true"],
     }
     for name, changes in ways.items():
         yaml = tiny_yaml(tmp_path, *parts, max_steps=5, train_sampling_strategy="sequential", log_sample_ids=True)
