@@ -24,18 +24,8 @@ COUNTS = ("substitutions", "deletions", "insertions", "hits")
 # Keys of hub.card that are text of the card; every other key goes into its metadata.
 TEXT_KEYS = ("title", "description", "limits")
 # How the run was steered and watched; the weights are the same without them.
-_NOT_SETTINGS = frozenset(
-    {
-        "resume_from_checkpoint",
-        "log_sample_ids",
-        "report_to",
-        "disable_tqdm",
-        "logging_steps",
-        "save_total_limit",
-        "gradient_checkpointing_kwargs",
-        "ddp_timeout",
-    }
-)
+_NOT_SETTINGS = frozenset({"resume_from_checkpoint", "log_sample_ids", "report_to", "disable_tqdm"})
+_NOT_SETTINGS_PREFIXES = ("logging_", "save_", "ddp_", "activation_checkpointing", "gradient_checkpointing")
 
 
 def write_model_card(
@@ -269,7 +259,7 @@ def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
     yield "seed", str(arguments.experiment.seed)
     rate = {"learning_rate": LEARNING_RATES[strategy(arguments)]}
     for name, value in sorted({**DEFAULTS, **rate, **arguments.training}.items()):
-        if name not in _NOT_SETTINGS and not isinstance(value, dict | list):
+        if name not in _NOT_SETTINGS and not name.startswith(_NOT_SETTINGS_PREFIXES):
             yield name, cut_paths(str(value))
     if arguments.model.language_token:
         yield "language token", f"`<|{arguments.model.language_token}|>`"
