@@ -18,14 +18,11 @@ def main() -> None:
     counts = {name: count_errors(REFERENCES, texts) for name, texts in (("before", BEFORE), ("after", AFTER))}
     for name, counted in counts.items():
         low, high = bootstrap_interval(counted)
-        print(
-            f"{name}: WER {counted.wer():.3f}, 95 % interval {low:.3f} to {high:.3f}, normalizer {counted.normalizer}"
-        )
+        print(f"{name}: WER {counted.wer():.3f}, 95 % interval {low:.3f} to {high:.3f}, {counted.normalizer}")
     paired = paired_difference_interval(counts["before"], counts["after"])
     verdict = "significant" if paired.significant else "may be chance"
-    print(
-        f"difference {paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}], p = {paired.p_value:.3g}: {verdict}"
-    )
+    interval = f"[{paired.low:+.3f}, {paired.high:+.3f}]"
+    print(f"difference {paired.difference:+.3f} {interval}, p = {paired.p_value:.3g}: {verdict}")
 
 
 if __name__ == "__main__":

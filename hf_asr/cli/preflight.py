@@ -43,10 +43,11 @@ def check_run(arguments: Arguments) -> Iterator[Check]:
         num_workers=0 if isinstance(workers, str) else workers,
     )
     yield check_model_reachable(arguments.model.name_or_path, arguments.model.revision)
-    tokenizer = encoder = None
+    text_side = None
     try:
-        tokenizer, config, encoder = load_text_side(arguments)
-        yield from check_room(arguments, config)
+        text_side = load_text_side(arguments)
+        yield from (Check("language", ok=True, found=note) for note in text_side.notes)
+        yield from check_room(arguments, text_side.config)
     except UserError as error:
         yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="As it says.")
     try:
@@ -54,7 +55,7 @@ def check_run(arguments: Arguments) -> Iterator[Check]:
     except UserError as error:
         yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="As it says.")
         return
-    yield from check_data(arguments, splits, tokenizer, encoder)
+    yield from check_data(arguments, splits, text_side)
 
 
 def wanted_dtype(arguments: Arguments) -> str:
@@ -69,7 +70,24 @@ def is_on_cpu(arguments: Arguments) -> bool:
     return bool(arguments.training.get("use_cpu"))
 
 
-def load_text_side(arguments: Arguments) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig, ClipEncoder]:
+@dataclass(frozen=True)
+class TextSide:
+    """What is loaded of a model: all but its weights.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        config: Its configuration.
+        encoder: Makes labels.
+        notes: What the family has to say about the language.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    config: PreTrainedConfig
+    encoder: ClipEncoder
+    notes: list[str]
+
+
+def load_text_side(arguments: Arguments) -> TextSide:
     """Load what makes labels, and the model's configuration.
 
     Raises:
@@ -78,7 +96,8 @@ def load_text_side(arguments: Arguments) -> tuple[PreTrainedTokenizerBase, PreTr
     family = get_family(arguments.model)
     processor = family.load_processor(arguments.model, arguments.data)
     config = family.load_config(arguments.model, processor)
-    return processor.tokenizer, config, family.make_encoder(processor, config, arguments)
+    encoder = family.make_encoder(processor, config, arguments)
+    return TextSide(processor.tokenizer, config, encoder, family.notes(processor, arguments.model, arguments.data))
 
 
 def check_room(arguments: Arguments, config: PreTrainedConfig) -> Iterator[Check]:
@@ -133,19 +152,13 @@ class Sample:
             yield from table.select(checks.spread(len(table), limit))
 
 
-def check_data(
-    arguments: Arguments,
-    splits: Mapping[str, Split],
-    tokenizer: PreTrainedTokenizerBase | None,
-    encoder: ClipEncoder | None,
-) -> Iterator[Check]:
+def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: TextSide | None) -> Iterator[Check]:
     """Yield the checks of a corpus; those of labels only where the model could be loaded.
 
     Args:
         arguments: The whole configuration.
         splits: Its splits.
-        tokenizer: The model's; None without a model.
-        encoder: Makes labels; None without a model.
+        text_side: The model's; None without a model.
     """
     samples = [Sample(split) for split in splits.values()]
     for sample in samples:
@@ -157,9 +170,9 @@ def check_data(
     yield checks.check_speaking_rate(transcripts)
     yield checks.check_script(transcripts)
     yield check_sample_of_audio(samples)
-    if tokenizer is not None and encoder is not None:
-        yield from check_labels(transcripts, tokenizer, encoder)
-        yield from check_cache(arguments, samples, encoder)
+    if text_side is not None:
+        yield from check_labels(transcripts, text_side.tokenizer, text_side.encoder)
+        yield from check_cache(arguments, samples, text_side.encoder)
 
 
 def check_leaks(samples: Sequence[Sample]) -> Iterator[Check]:

@@ -132,6 +132,12 @@ def test_a_model_that_is_missing_does_not_hide_what_is_wrong_with_the_corpus(
     assert "label lengths" not in printed
 
 
+def test_a_language_without_a_token_is_told_and_no_fault(check: Callable[..., tuple[int, str]]) -> None:
+    code, printed = check(healthy_rows(), "data.language=cy")
+    assert code == 0, printed
+    assert "no token for the language cy" in printed
+
+
 def test_a_stream_is_looked_at_from_its_beginning(check: Callable[..., tuple[int, str]]) -> None:
     code, printed = check(healthy_rows(), "data.streaming=true", "training.max_steps=2")
     assert code == 0, printed
