@@ -55,12 +55,15 @@ def write_small_whisper(folder: Path, texts: Sequence[str], seed: int) -> Path:
 
 
 def train_tokenizer(texts: Iterable[str]) -> WhisperTokenizer:
-    """Learn byte-pair pieces from texts: 256 bytes, merges up to whole words, Whisper's special tokens, timestamps."""
+    """Learn byte-pair pieces from texts: 256 bytes, merges up to whole words, Whisper's special tokens, timestamps.
+
+    The first word is learnt with a space before it too: what Whisper writes begins with one.
+    """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=2_000, initial_alphabet=alphabet, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator((f" {text}" for text in texts), trainer)
     learnt = json.loads(learner.to_str())["model"]
     vocabulary: dict[str, int] = learnt["vocab"]
     vocabulary |= {token: len(vocabulary) + index for index, token in enumerate(SPECIAL)}

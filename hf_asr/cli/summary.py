@@ -73,6 +73,8 @@ def summarize_run(
         for name, size in sizes.items()
     }
     notes = [*notes, *(warning for split in splits.values() for warning in split.warnings)]
+    rate = main_rate(arguments.data.language)
+    difference = compare_results(run_dir / "baseline", run_dir / "test", rate=rate) if baseline else None
     write_model_card(
         run_dir,
         arguments,
@@ -81,9 +83,8 @@ def summarize_run(
         data_summary=data_summary,
         trainable=str(trainable),
         notes=notes,
+        difference=difference,
     )
-    rate = main_rate(arguments.data.language)
-    difference = compare_results(run_dir / "baseline", run_dir / "test", rate=rate) if baseline else None
     screen = end_of_run_screen(
         name=arguments.experiment.name,
         run_dir=run_dir,

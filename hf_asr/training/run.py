@@ -148,6 +148,7 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
         model = trainer.accelerator.unwrap_model(trainer.model)
         shutil.rmtree(staging, ignore_errors=True)
         chosen = merged(model) if merge else model
+        chosen.config.use_cache = True  # the Trainer turns it off; who decodes wants it on
         chosen.save_pretrained(staging)
         trainer.family.check_saved(staging, chosen)
         processor.save_pretrained(staging)

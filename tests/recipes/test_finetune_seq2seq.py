@@ -109,6 +109,7 @@ def test_each_clip_once_an_epoch(finished: Path) -> None:
 def test_best_checkpoint_is_a_stock_model(finished: Path) -> None:
     model = WhisperForConditionalGeneration.from_pretrained(finished / "best_checkpoint")
     config = json.loads((finished / "best_checkpoint" / "config.json").read_text())
+    assert config["use_cache"]
     assert config["architectures"] == ["WhisperForConditionalGeneration"]
     assert (model.generation_config.language, model.generation_config.task) == ("en", "transcribe")
     speech = pipeline("automatic-speech-recognition", model=str(finished / "best_checkpoint"), device="cpu")
