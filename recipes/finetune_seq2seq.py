@@ -26,9 +26,8 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.hub.push import push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family
-    from hf_asr.training.adapters import make_trainable
-    from hf_asr.training.arguments import training_arguments
-    from hf_asr.training.checkpoints import checkpoint_to_resume
+    from hf_asr.training.adapters import check_names, make_trainable
+    from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.forecast import dry_run
     from hf_asr.training.run import begin_logging, begin_run, check_run_folder, save_best, set_threads
     from hf_asr.training.trainer import build_trainer
@@ -36,17 +35,17 @@ def main(argv: Sequence[str]) -> None:
     begin_logging()
     set_threads()
     training = training_arguments(arguments)
-    if not options.dry_run:
-        check_run_folder(arguments)
+    resume_from = None if options.dry_run else check_run_folder(arguments, training)
     seed = arguments.experiment.seed
 
     # ---- Model ----
     family = get_family(arguments.model, recipe="finetune_seq2seq")
     processor = family.load_processor(arguments.model, arguments.data)
     model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
+    check_names(model, family, arguments.freeze, arguments.peft)
 
     # ---- Data ----
-    splits = build_splits(arguments.data, seed=seed)
+    splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
     encoder = family.make_encoder(processor, model.config, arguments)
     if options.dry_run:
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Training ----
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     trainer = build_trainer(arguments, training, family, model, processor, prepared, conditions)
-    trainer.train(checkpoint_to_resume(arguments.training.get("resume_from_checkpoint"), run_dir / "checkpoints"))
+    trainer.train(resume_from)
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----

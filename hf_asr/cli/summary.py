@@ -26,22 +26,42 @@ def all_drops(split: Split, prepared: PreparedSplit, more: Drops | None = None) 
 
 
 def split_sizes(
-    splits: Mapping[str, Split], prepared: Mapping[str, PreparedSplit], in_training: Drops
+    splits: Mapping[str, Split], prepared: Mapping[str, PreparedSplit], in_use: Mapping[str, Drops]
 ) -> dict[str, SplitSize]:
     """Return how much of each split was used.
 
     Args:
         splits: As read.
         prepared: As encoded.
-        in_training: What training itself left out (streams and features computed on the fly).
+        in_use: What was left out of a split only while it was used (streams and features computed on the fly).
     """
     sizes = {}
     for name, split in splits.items():
-        drops = all_drops(split, prepared[name], in_training if name == "train" else None)
-        table = prepared[name].table
-        seconds = None if table is None else float(sum(prepared[name].column("duration")))
-        sizes[name] = SplitSize(None if table is None else len(table), seconds, drops.counts())
+        drops = all_drops(split, prepared[name], in_use.get(name))
+        seconds = _seconds_kept(prepared[name], in_use.get(name, Drops()))
+        sizes[name] = SplitSize(
+            None if seconds is None else len(seconds), None if seconds is None else sum(seconds), drops.counts()
+        )
     return sizes
+
+
+def _more_drops(results: Mapping[str, Any], known: Drops) -> Drops:
+    """Return what a split's results left out beyond what was known before it was decoded."""
+    more = Drops()
+    for reason, items in Drops.from_dict(results["skipped_items"]).reasons.items():
+        for item in items:
+            if item not in known.reasons.get(reason, []):
+                more.add(reason, *item)
+    return more
+
+
+def _seconds_kept(prepared: PreparedSplit, drops: Drops) -> list[float] | None:
+    """Return the duration of every clip that was used; None for a stream."""
+    if prepared.table is None:
+        return None
+    dropped = {id for items in drops.reasons.values() for id, _ in items}
+    clips = zip(prepared.column("id"), prepared.column("duration"), strict=True)
+    return [seconds for id, seconds in clips if id not in dropped]
 
 
 def summarize_run(
@@ -67,7 +87,9 @@ def summarize_run(
         notes: What the family has to say on the card.
     """
     run_dir = arguments.run_dir
-    sizes = split_sizes(splits, prepared, trainer.drops)
+    in_decoding = _more_drops(results, all_drops(splits["test"], prepared["test"]))
+    in_use = {"train": trainer.drops, "validation": trainer.validation_drops, "test": in_decoding}
+    sizes = split_sizes(splits, prepared, in_use)
     data_summary = {
         name: {"utterances": size.kept, "seconds": size.seconds, "drops": dict(size.dropped)}
         for name, size in sizes.items()

@@ -260,7 +260,9 @@ class PeftArguments:
     target_modules: list[str] | None = field(
         default=None, metadata={"help": "Names of the adapted modules; by default the family's."}
     )
-    merge: bool = option(True, "Add the adapters into the weights of `best_checkpoint`.")
+    merge: bool = option(
+        True, "Add the adapters into the weights of `best_checkpoint`; `false` keeps them beside it, to load with peft."
+    )
 
 
 @dataclass

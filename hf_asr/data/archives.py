@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from filelock import FileLock
+from rich.console import Console
 from rich.progress import Progress
 
 from hf_asr.data.tables import check_file
@@ -139,7 +140,7 @@ def _walk_tar(path: Path) -> dict[str, Member]:
     _LOG.info("reading the index of %s", path)
     total = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as tar, Progress(disable=total < _SHOW_PROGRESS_BYTES) as progress:
+        with tarfile.open(path, "r:") as tar, _progress(total < _SHOW_PROGRESS_BYTES) as progress:
             bar = progress.add_task(f"index of {path.name}", total=total)
             while member := tar.next():
                 tar.members.clear()  # type: ignore[attr-defined]  # a million of them are a gigabyte
@@ -152,6 +153,11 @@ def _walk_tar(path: Path) -> dict[str, Member]:
     if any(place.offset + place.size > total for place in list(index.values())[-1:]):
         raise UserError(f"{path} ends inside its last file; fetch the archive again")
     return index
+
+
+def _progress(disable: bool) -> Progress:
+    """Return a bar on stderr: stdout belongs to results."""
+    return Progress(console=Console(stderr=True), disable=disable)
 
 
 def _decompress(archive: Path, target: Path) -> None:
@@ -176,7 +182,7 @@ def _decompress(archive: Path, target: Path) -> None:
 
 def _copy_unpacked(packed: IO[bytes], unpacked: IO[bytes], archive: Path) -> None:
     total = archive.stat().st_size
-    with gzip.open(packed) as content, Progress(disable=total < _BLOCK) as progress:
+    with gzip.open(packed) as content, _progress(total < _BLOCK) as progress:
         bar = progress.add_task(f"decompressing {archive.name}", total=total)
         while block := content.read(_BLOCK):
             unpacked.write(block)

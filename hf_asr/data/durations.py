@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import track
 
 from hf_asr.data.archives import cache_folder, file_key, is_archive, write_atomically
@@ -180,7 +181,8 @@ def _is_ours(path: Path) -> bool:
 def _read_headers(files: Sequence[AudioRef]) -> list[Seconds | BrokenAudio]:
     with ThreadPoolExecutor(_THREADS) as pool:
         lengths = pool.map(_length, files)
-        return list(track(lengths, "durations", len(files), disable=len(files) <= _SHOW_PROGRESS))
+        console = Console(stderr=True)  # stdout belongs to results
+        return list(track(lengths, "durations", len(files), console=console, disable=len(files) <= _SHOW_PROGRESS))
 
 
 def _length(audio: AudioRef) -> Seconds | BrokenAudio:

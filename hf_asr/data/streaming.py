@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 # 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 32, 40, 48 ... readers.
 SHARDS = (960, 240, 48, 12)
 CLIPS_A_SHARD = 32
+FEW = SHARDS[-1] * CLIPS_A_SHARD
 # Rows read at once: 1 to 14 us a row instead of 40 us one by one.
 ROWS_AT_ONCE = 100
 
@@ -73,13 +74,27 @@ def stream_rows(data: DataArguments, split: str, seed: int, drops: Drops) -> dat
     in_order = data.shuffle_buffer <= 1
     listed = [source for source in sources if not _holds_audio(source)]
     most = limit if len(sources) == 1 else None
-    tables = list_sources(listed, split, drops, most=most, headers=most is not None)
+    tables = _list(listed, split, drops, most)
     by_name = {source.name: table for source, table in zip(listed, tables, strict=True)}
     streams = [_stream(source, by_name.get(source.name), split, in_order) for source in sources]
     stream = _mix(streams, [source.weight for source in sources], seed, in_order)
     if limit is not None and (len(sources) > 1 or not listed):
         stream = stream.take(limit)
     return stream if in_order else stream.shuffle(seed=seed, buffer_size=data.shuffle_buffer)
+
+
+def _list(sources: Sequence[Source], split: str, drops: Drops, most: int | None) -> list[datasets.Dataset]:
+    """List sources; headers are only read where few clips are asked for or there.
+
+    A shard of a few clips may lose all of them, and then has no row to tell it by.
+    """
+    for headers in (most is not None, True):
+        found = Drops()
+        tables = list_sources(sources, split, found, most=most, headers=headers)
+        if headers or min(map(len, tables), default=FEW) >= FEW:
+            break
+    drops.merge(found)
+    return tables
 
 
 def shards_of(size: int, in_order: bool) -> list[Range]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from hf_asr.features.cache import PreparedSplit
 from hf_asr.inference.generate import Conditions, Generated, generate_dataset, on_main
 from hf_asr.models.family import ModelFamily
 from hf_asr.utterance import Drops
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -51,6 +54,8 @@ def score_split(
         UserError: A generation option the model does not know, nothing to score, or a folder that cannot be written.
     """
     generated = generate_dataset(model, family, processor, prepared, conditions)
+    for line in generated.drops.lines():
+        logger.warning("left out of %s: %s", prepared.name, line)
     return on_main(
         write_results,
         output_dir,

@@ -28,6 +28,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 import torch
 from torch.utils.data import Dataset
 
@@ -191,8 +192,9 @@ def is_whole(folder: Path) -> bool:
     """Tell whether a cache was finished: its manifest is there, and so is every file in it, with its size."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-    except (OSError, ValueError, KeyError):
+        whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+        return whole and bool(manifest["files"]) and {"drops", "feature_size"} <= manifest.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # also JSON of another form
         return False
 
 
@@ -284,9 +286,16 @@ def _open(folder: Path, name: str, encoder: ClipEncoder, on_bad_clip: str, reuse
     """Read a whole cache."""
     manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     drops = Drops.from_dict(manifest["drops"])
-    parts = [datasets.Dataset.from_file(str(folder / file)) for file in manifest["files"]]
+    try:
+        parts = [datasets.Dataset.from_file(str(folder / file)) for file in manifest["files"]]
+    except pyarrow.ArrowException as error:
+        raise UserError(
+            f"features of {name}: expected a whole cache in {folder}, found it damaged: {error}. Delete the folder."
+        ) from error
     table = datasets.concatenate_datasets(parts)
     if drops.total():
+        for line in drops.lines():
+            logger.info("%s: %s", name, line)
         if on_bad_clip == "raise":
             reason, items = next(iter(drops.reasons.items()))
             raise _bad_clip(items[0][0], f"{reason}: {items[0][1]}")
@@ -351,10 +360,10 @@ def _check_disk(folder: Path, split: Split, encoder: ClipEncoder) -> None:
     durations = [duration for duration in split.rows["duration"] if duration is not None]
     needed = forecast_bytes(sum(durations), len(split.rows), encoder)
     free = shutil.disk_usage(folder).free
-    logger.info("features of %s: %.2f GB needed, %.2f GB free in %s", split.name, needed / 1e9, free / 1e9, folder)
+    logger.info("features of %s: %.1f MB needed, %.1f MB free in %s", split.name, needed / 1e6, free / 1e6, folder)
     if needed > free:
         raise UserError(
-            f"features of {split.name}: expected {needed / 1e9:.2f} GB free in {folder}, found {free / 1e9:.2f} GB. "
+            f"features of {split.name}: expected {needed / 1e6:,.1f} MB free in {folder}, found {free / 1e6:,.1f} MB. "
             "Set features.cache_dir to another disk, or features.cache=false to encode on the fly."
         )
 

@@ -24,6 +24,7 @@ MODEL_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
+    "adapter_config.json",
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",

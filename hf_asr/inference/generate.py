@@ -137,7 +137,8 @@ def generate_dataset(
         progress: Whether the main process shows a bar on stderr.
 
     Raises:
-        UserError: A generation option the model does not know, or a dtype its weights cannot be computed in.
+        UserError: A generation option the model does not know, a dtype its weights cannot be computed in, or not one
+            clip that can be decoded.
     """
     check_generation(model, conditions.generation)
     inner = bare_model(model)
@@ -152,7 +153,11 @@ def generate_dataset(
             texts = _decode(inner, family, processor, batch, generation)
             _keep(decoded, number, batch, texts, {row["id"]: row["duration"] for row in rows})
         elapsed = _now(inner.device) - started
-    return _gather(decoded, elapsed, prepared.column("id"))
+    generated = _gather(decoded, elapsed, prepared.column("id"))
+    if not generated.hypotheses:
+        found = "; ".join(generated.drops.lines(3)) or "no clip at all"
+        raise UserError(f"{prepared.name}: expected clips to decode, found none left: {found}. Check data.path.")
+    return generated
 
 
 @contextlib.contextmanager

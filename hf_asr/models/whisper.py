@@ -104,6 +104,9 @@ def configure_generation(
     """
     tokenizer = processor.tokenizer
     multilingual = is_multilingual(model.config, model.generation_config, tokenizer)
+    # Where a checkpoint has no generation_config.json, one is made of config.json and marked so; with the mark it is
+    # made of config.json again when it is read, and language and task are lost.
+    model.generation_config._from_model_config = None
     _mend_special_ids(model, tokenizer)
     present = model.generation_config.to_dict()
     for name, value in needed_generation_values(model.config, tokenizer, multilingual).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from pathlib import Path
 
 from transformers import (
     GenerationConfig,
@@ -20,6 +21,7 @@ from transformers import (
     WhisperTokenizer,
 )
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from hf_asr.config.arguments import DataArguments, ModelArguments
 from hf_asr.data.audio import SAMPLE_RATE
@@ -131,12 +133,7 @@ def is_multilingual_checkpoint(model: ModelArguments, tokenizer: PreTrainedToken
     if is_config_name(model):
         shape = SHAPES[model.name_or_path.removeprefix(CONFIG_PREFIX)]
         return shape.vocabulary != ENGLISH_VOCABULARY
-    config = _read_config(model)
-    try:
-        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=revision_of(model))
-    except OSError:  # written by hand or long ago: there is no such file
-        generation = GenerationConfig()
-    return is_multilingual(config, generation, tokenizer)
+    return is_multilingual(_read_config(model), _read_generation_config(model), tokenizer)
 
 
 def is_multilingual(config: PreTrainedConfig, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -179,6 +176,16 @@ def _read_config(model: ModelArguments) -> WhisperConfig:
     values = config_values(model)
     with reporting("model.name_or_path", model.name_or_path, "a Whisper config.json"):
         return WhisperConfig.from_dict(values)
+
+
+def _read_generation_config(model: ModelArguments) -> GenerationConfig:
+    if Path(model.name_or_path, GENERATION_CONFIG_NAME).is_file():
+        with reporting("model.name_or_path", model.name_or_path, f"a {GENERATION_CONFIG_NAME} that can be read"):
+            return GenerationConfig.from_pretrained(model.name_or_path)
+    try:
+        return GenerationConfig.from_pretrained(model.name_or_path, revision=revision_of(model))
+    except OSError:  # written by hand or long ago: there is no such file
+        return GenerationConfig()
 
 
 def _set_prefix(tokenizer: WhisperTokenizer, plan: LanguagePlan, task: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import peft
 from transformers import PreTrainedModel, set_seed
@@ -10,9 +11,31 @@ from transformers import PreTrainedModel, set_seed
 from hf_asr.config.arguments import FreezeArguments, PeftArguments
 from hf_asr.errors import UserError
 from hf_asr.models.family import ModelFamily
-from hf_asr.training.freezing import TrainableReport, apply_freezing, trainable_report
+from hf_asr.training.freezing import TrainableReport, apply_freezing, frozen_names, names_of_group, trainable_report
 
 logger = logging.getLogger(__name__)
+
+
+def check_names(model: PreTrainedModel, family: ModelFamily, freeze: FreezeArguments, adapter: PeftArguments) -> None:
+    """See that every name in ``freeze`` and ``peft`` is one of this model's, before hours go into a baseline.
+
+    Raises:
+        UserError: A name matches nothing, or a learning rate is meant for what is frozen.
+    """
+    frozen = frozen_names(model, family, freeze)
+    for group in freeze.learning_rates:
+        if frozen.issuperset(names_of_group(model, family, group)):
+            raise UserError(
+                f"freeze.learning_rates: expected groups that are trained, found '{group}', which is frozen. Remove its "
+                "rate, or do not freeze it."
+            )
+    modules = [name for name, _ in model.named_modules()] if adapter.method != "none" else []
+    for target in (adapter.target_modules or ()) if modules else ():
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            raise UserError(
+                f"peft.target_modules: expected names of modules in {family.name} (its own default is "
+                f"{', '.join(family.lora_targets)}), found '{target}'. Look them up with model.named_modules()."
+            )
 
 
 def make_trainable(
@@ -73,4 +96,15 @@ def merged(model: PreTrainedModel | peft.PeftModel) -> PreTrainedModel:
     """Return a stock model: adapter weights are added into the base, and the wrapper is gone."""
     if isinstance(model, peft.PeftModel):
         return model.merge_and_unload()
+    return model
+
+
+def set_aside(model: PreTrainedModel | peft.PeftModel, folder: Path) -> PreTrainedModel:
+    """Save adapters into ``folder`` and return the stock model without them.
+
+    Saved into the same folder, the two are put together again by ``from_pretrained``, which then needs peft.
+    """
+    if isinstance(model, peft.PeftModel):
+        model.save_pretrained(folder)
+        return model.unload()
     return model

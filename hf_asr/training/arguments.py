@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
-from hf_asr.config.arguments import Arguments
+from hf_asr.config.arguments import SPLITS, Arguments
 from hf_asr.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -22,11 +25,15 @@ DEFAULTS: dict[str, Any] = {
     "warmup_steps": 0.1,  # below 1: a share of all steps
     "logging_steps": 25,
     "logging_first_step": True,
+    "logging_nan_inf_filter": False,  # it shows the average of earlier losses in place of a nan
     "eval_strategy": "epoch",
     "save_total_limit": 2,
     "activation_checkpointing_kwargs": {"use_reentrant": False},
     "ddp_timeout": 7200,  # rank 0 may prepare features for long while the others wait
 }
+
+# Half-precision types of weights, and the training key that computes in them.
+HALVES = {"bfloat16": "bf16", "float16": "fp16"}
 
 # Learning rates when the user gives none: full fine-tuning of a pretrained Whisper diverges above some 1e-5; with the
 # encoder frozen less can break; LoRA's matrices start at zero and need 10 to 100 times more.
@@ -50,6 +57,16 @@ def scheduler_arguments(scheduler: Any) -> dict[str, Any]:
     return {"lr_scheduler_type": scheduler["name"], "lr_scheduler_kwargs": rest}
 
 
+def evaluates(arguments: Arguments) -> bool:
+    """Tell whether training validates."""
+    return str(arguments.training.get("eval_strategy", DEFAULTS["eval_strategy"])) != "no"
+
+
+def needed_splits(arguments: Arguments) -> tuple[str, ...]:
+    """Return the splits that a run reads: validation only where training validates."""
+    return tuple(name for name in SPLITS if name != "validation" or evaluates(arguments))
+
+
 def saving_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """Make checkpoints follow evaluations, so that the best of them can be kept."""
     result: dict[str, Any] = {}
@@ -71,6 +88,68 @@ def num_workers(arguments: Arguments, processes: int, on_gpu: bool) -> int:
     return min(4, max(1, cores // max(processes, 1))) if on_gpu else 0
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Tell what the Trainer refuses (values that exclude each other, a package that is not installed) in one line.
+
+    Raises:
+        UserError: It refuses something.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        if isinstance(error, UserError):
+            raise
+        found = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"training: expected values that go together and packages that are installed, found: {found}. "
+            "Change or remove these keys."
+        ) from error
+
+
+def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> None:
+    """Look, before anything is loaded, for what would only stop the run when training begins.
+
+    Raises:
+        UserError: A tracker is not installed, half-precision weights would be trained, a stream has no last step, or
+            this device cannot train with this attention.
+    """
+    missing = set(training.report_to) - set(get_available_reporting_integrations())
+    if missing:
+        raise UserError(
+            f"training.report_to: expected trackers that are installed, found {', '.join(sorted(missing))}. Install "
+            "them, or take them out: TensorBoard files are always written."
+        )
+    check_precision(arguments, training)
+    if arguments.data.streaming and training.max_steps <= 0:
+        raise UserError("data.streaming: a stream has no length: expected training.max_steps, found none. Set it.")
+    if arguments.model.attn_implementation == "flex_attention" and training.device.type == "cpu":
+        raise UserError(
+            "model.attn_implementation: expected one that a CPU can train with, found flex_attention. Set sdpa."
+        )
+
+
+def check_precision(arguments: Arguments, training: Seq2SeqTrainingArguments) -> None:
+    """See that what is trained is float32: bfloat16 keeps 8 bits, so an update below 1/256 of a weight is lost.
+
+    Raises:
+        UserError: Half-precision weights would be trained, or computed with in the other half precision.
+    """
+    dtype = arguments.model.dtype
+    if dtype not in HALVES:
+        return
+    if arguments.peft.method == "none":
+        raise UserError(
+            f"model.dtype: expected auto or float32 for weights that are trained, found {dtype}. Set model.dtype=auto "
+            f"with training.{HALVES[dtype]}=true for arithmetic in {dtype}, or train adapters: peft.method=lora"
+        )
+    if training.mixed_precision not in ("no", HALVES[dtype]):
+        raise UserError(
+            f"training.{training.mixed_precision}: expected arithmetic in the type of the weights, found model.dtype "
+            f"{dtype}. Set training.{HALVES[dtype]}=true in its place, or model.dtype=auto."
+        )
+
+
 def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTrainingArguments:
     """Build the Trainer's arguments; the one place where our keys meet its names.
 
@@ -86,7 +165,6 @@ def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTraining
     if "learning_rate" not in given:
         rate = {"learning_rate": LEARNING_RATES[strategy(arguments)]}
         logger.info("training.learning_rate is not given: %g, for %s", rate["learning_rate"], strategy(arguments))
-    evaluates = str(given.get("eval_strategy", DEFAULTS["eval_strategy"])) != "no"
     owned = {
         "output_dir": str((arguments.run_dir / "checkpoints").resolve()),
         "run_name": arguments.experiment.name,
@@ -101,13 +179,12 @@ def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTraining
         "per_device_eval_batch_size": arguments.evaluation.batch_size,
         "push_to_hub": False,
     }
-    best = {"load_best_model_at_end": evaluates, "metric_for_best_model": "wer", "greater_is_better": False}
-    values = {**DEFAULTS, **rate, **(best if evaluates else {}), **saving_arguments(given), **given, **owned}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "wer", "greater_is_better": False}
+    values = {**DEFAULTS, **rate, **(best if evaluates(arguments) else {}), **saving_arguments(given), **given, **owned}
     values |= scheduler_arguments(arguments.training.get("scheduler")) | override
-    try:
+    with refusals():
         result = Seq2SeqTrainingArguments(**values)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"training: expected values that Seq2SeqTrainingArguments takes, found: {error}") from error
+    check_usable(arguments, result)
     on_gpu = result.device.type != "cpu"
     result.dataloader_num_workers = num_workers(arguments, result.world_size, on_gpu)
     result.dataloader_pin_memory = on_gpu

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
 RUN_FILES = ("config.yaml", "environment.json")
+STATES = ("optimizer.pt", "scheduler.pt")
+RUNNING_LOSS = "running_loss_{}.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 
 
@@ -63,12 +67,15 @@ def checkpoint_problem(folder: Path) -> str:
     weights = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
     if not weights:
         return f"none of {', '.join(WEIGHT_FILES)} is there"
-    if not (folder / "optimizer.pt").is_file():
-        return "optimizer.pt is not there"
+    for name in STATES:  # torch.save writes a zip archive, whose directory stands at its end
+        if not zipfile.is_zipfile(folder / name):
+            return f"{name} is {'damaged' if (folder / name).is_file() else 'not there'}"
     try:
         problems = [safetensors_problem(path) for path in weights if path.suffix == ".safetensors"]
-    except (OSError, ValueError) as error:
-        return f"weights cannot be read ({error})"
+        for path in folder.glob(RUNNING_LOSS.format("*")):
+            json.loads(path.read_text())["running_loss"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"weights or running loss cannot be read ({error})"
     return next(filter(None, problems), "") or ("" if isinstance(step, int) else "no step in its state")
 
 
@@ -86,6 +93,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def checkpoint_step(folder: Path) -> int:
     """Return the N of ``checkpoint-N``."""
     return int(folder.name.removeprefix("checkpoint-"))
+
+
+def saved_state(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint's trainer_state.json holds."""
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    return state
+
+
+def stopped_early(state: Mapping[str, Any]) -> bool:
+    """Tell whether training was ended before its last step: nothing is left to train, whatever steps there were."""
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
 
 
 def checkpoint_to_resume(wanted: Any, folder: Path) -> Path | None:
@@ -157,16 +176,32 @@ class CheckpointMixin:
     def _save_running_loss(self, staging: Path) -> None:
         host: Any = self
         saved = {
+            "clips": None if host.streams else len(host.train_dataset),
             "running_loss": host._tr_loss.item(),
             "total_loss": host._total_loss_scalar,
             "last_logged_step": host._globalstep_last_logged,
         }
-        (staging / f"running_loss_{self.args.process_index}.json").write_text(json.dumps(saved))
+        (staging / RUNNING_LOSS.format(self.args.process_index)).write_text(json.dumps(saved))
+
+    def check_clips(self, checkpoint: Path) -> None:
+        """See that the training split has the clips it had: their order is a function of their number.
+
+        Raises:
+            UserError: It has more or fewer.
+        """
+        host: Any = self
+        path = checkpoint / RUNNING_LOSS.format(self.args.process_index)
+        before = json.loads(path.read_text()).get("clips") if path.is_file() else None
+        if before is not None and not host.streams and before != len(host.train_dataset):
+            raise UserError(
+                f"training.resume_from_checkpoint: expected the {before} clips that {checkpoint} was trained on, found "
+                f"{len(host.train_dataset)} in train. Give the same data, or train anew under another experiment.name."
+            )
 
     def restore_running_loss(self, checkpoint: Path) -> None:
         """Put the loss gathered since the last log line back; called when training begins again."""
         host: Any = self
-        path = checkpoint / f"running_loss_{self.args.process_index}.json"
+        path = checkpoint / RUNNING_LOSS.format(self.args.process_index)
         if not path.is_file():
             logger.warning("%s is not there: the first logged loss after this resume covers fewer steps", path)
             return

@@ -19,6 +19,7 @@ from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
 from hf_asr.features.cache import forecast_bytes
 from hf_asr.features.extract import ClipEncoder
+from hf_asr.inference.generate import bare_model, to_device
 from hf_asr.training.loss import count_items, summed_cross_entropy
 
 GIB = 2**30
@@ -87,7 +88,8 @@ class SavedBytes:
 def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any) -> tuple[float, int]:
     """Run one micro-batch forward and backward; return (seconds, bytes kept for backward). Weights do not change."""
     model.to(training.device).train()
-    tensors = {name: value.to(training.device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    moved = to_device(batch, bare_model(model))
+    tensors = {name: value for name, value in moved.items() if isinstance(value, torch.Tensor)}
     labels = tensors.pop("labels")
     saved = SavedBytes(model)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(training.mixed_precision)

@@ -97,17 +97,34 @@ def encoder_layer_names(model: nn.Module, family: ModelFamily, last: int) -> tup
     return [name for name in encoder if name not in set(trained)], trained
 
 
+def frozen_names(model: nn.Module, family: ModelFamily, freeze: FreezeArguments) -> set[str]:
+    """Return the names of the parameters that ``freeze`` freezes.
+
+    Raises:
+        UserError: A name matches nothing.
+    """
+    frozen: set[str] = set()
+    for group in freeze.groups:
+        frozen.update(names_of_group(model, family, group))
+    if freeze.last_n_encoder_layers is not None:
+        rest, trained = encoder_layer_names(model, family, freeze.last_n_encoder_layers)
+        if trained and frozen.issuperset(trained):
+            raise UserError(
+                f"freeze.last_n_encoder_layers: expected layers left to train, found that freeze.groups "
+                f"({', '.join(freeze.groups)}) freezes them all. Take the encoder out of freeze.groups: "
+                "last_n_encoder_layers already freezes the rest of it."
+            )
+        frozen.update(rest)
+    return frozen
+
+
 def apply_freezing(model: nn.Module, family: ModelFamily, freeze: FreezeArguments) -> TrainableReport:
     """Freeze what ``freeze`` names, in place, and report what is left.
 
     Raises:
         UserError: A name matches nothing, or nothing is left to train.
     """
-    frozen: set[str] = set()
-    for group in freeze.groups:
-        frozen.update(names_of_group(model, family, group))
-    if freeze.last_n_encoder_layers is not None:
-        frozen.update(encoder_layer_names(model, family, freeze.last_n_encoder_layers)[0])
+    frozen = frozen_names(model, family, freeze)
     for name, parameter in model.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)

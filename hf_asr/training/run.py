@@ -21,9 +21,11 @@ from rich.logging import RichHandler
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.parser import save_arguments
 from hf_asr.errors import UserError
-from hf_asr.training.adapters import merged
+from hf_asr.inference.generate import bare_model, on_main
+from hf_asr.training.adapters import merged, set_aside
 from hf_asr.training.callbacks import write_atomically
-from hf_asr.training.checkpoints import RUN_FILES
+from hf_asr.training.checkpoints import RUN_FILES, checkpoint_to_resume
+from hf_asr.training.resume import check_resume
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +70,35 @@ def log_into(path: Path) -> None:
     root.addHandler(file)
 
 
-def check_run_folder(arguments: Arguments) -> None:
-    """See that no run would be overwritten, before anything is loaded.
+def check_run_folder(arguments: Arguments, training: Any) -> Path | None:
+    """See that no run would be overwritten, and that one that is resumed can go on, before anything is loaded.
+
+    The main process looks, for all: a slow one would find the folder that a fast one has begun.
+
+    Args:
+        arguments: The whole configuration.
+        training: The Trainer's arguments (how many processes there are).
+
+    Returns:
+        The checkpoint to resume from; None to train from the start.
 
     Raises:
-        UserError: The folder holds a run, and resuming was not asked for.
+        UserError: The folder holds a run and resuming was not asked for, or this run cannot be resumed.
     """
-    run_dir = arguments.run_dir
-    if (run_dir / "config.yaml").exists() and not arguments.training.get("resume_from_checkpoint"):
+    return on_main(_check_run_folder, arguments, training.world_size)
+
+
+def _check_run_folder(arguments: Arguments, processes: int) -> Path | None:
+    run_dir, wanted = arguments.run_dir, arguments.training.get("resume_from_checkpoint")
+    if not wanted and (run_dir / "config.yaml").exists():
         raise UserError(
             f"expected a new run folder, found a run in {run_dir}. Give another experiment.name, delete the folder, "
             "or go on with it: training.resume_from_checkpoint=true"
         )
+    checkpoint = checkpoint_to_resume(wanted, run_dir / "checkpoints")
+    if checkpoint is not None:
+        check_resume(arguments, checkpoint, processes)
+    return checkpoint
 
 
 def begin_run(arguments: Arguments, training: Any) -> Path:
@@ -138,7 +157,7 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
         trainer: The trainer after training, which holds the best weights; all processes call this.
         processor: Feature extractor and tokenizer.
         run_dir: The run folder.
-        merge: Add adapters into the weights; otherwise they are saved as they are, to be used with their base.
+        merge: Add adapters into the weights; otherwise they are saved as they are, beside their base.
 
     Returns:
         The folder, there for every process.
@@ -147,9 +166,12 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
     if trainer.args.should_save:
         model = trainer.accelerator.unwrap_model(trainer.model)
         shutil.rmtree(staging, ignore_errors=True)
-        chosen = merged(model) if merge else model
+        chosen = merged(model) if merge else set_aside(model, staging)
         chosen.config.use_cache = True  # the Trainer turns it off; who decodes wants it on
         chosen.save_pretrained(staging)
+        if not merge:  # adapters alone have neither, and the folder is to be read like any other checkpoint
+            bare_model(model).config.save_pretrained(staging)
+            bare_model(model).generation_config.save_pretrained(staging)
         trainer.family.check_saved(staging, chosen)
         processor.save_pretrained(staging)
         for name in RUN_FILES:

@@ -22,10 +22,11 @@ from hf_asr.data.sampling import StepBatchSampler, TrainingRows
 from hf_asr.errors import UserError
 from hf_asr.evaluation.counts import count_errors
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.inference.generate import Conditions, generate_dataset
+from hf_asr.inference.generate import Conditions, bare_model, generate_dataset, to_device
 from hf_asr.models.family import ModelFamily
+from hf_asr.training.arguments import refusals
 from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgress, SampleLog
-from hf_asr.training.checkpoints import CheckpointMixin, checkpoint_step
+from hf_asr.training.checkpoints import CheckpointMixin, saved_state, stopped_early
 from hf_asr.training.freezing import names_of_group
 from hf_asr.training.loss import ExactLossMixin, count_items, summed_cross_entropy
 from hf_asr.utterance import Drops
@@ -33,8 +34,8 @@ from hf_asr.utterance import Drops
 logger = logging.getLogger(__name__)
 
 
-class RestoreRunningLoss(TrainerCallback):
-    """Hands the running loss of the checkpoint back once the Trainer has reset its own."""
+class TrainingChecks(TrainerCallback):
+    """Hands the running loss of the checkpoint back once the Trainer has reset its own; sees that epochs have clips."""
 
     def __init__(self, trainer: SpeechTrainer) -> None:
         self.trainer = trainer
@@ -43,6 +44,10 @@ class RestoreRunningLoss(TrainerCallback):
         """Restore when this training resumes."""
         if self.trainer.resumed_from is not None:
             self.trainer.restore_running_loss(self.trainer.resumed_from)
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Stop where nothing is trained."""
+        self.trainer.check_trained()
 
 
 class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
@@ -85,9 +90,11 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         self.stream_in_order = stream_in_order
         self.resumed_from: Path | None = None
         self.drops = Drops()
+        self.validation_drops = Drops()
         self._named: set[str] = set()
+        self._clips = 0
         self._filler: dict[str, Any] | None = None
-        self.add_callback(RestoreRunningLoss(self))
+        self.add_callback(TrainingChecks(self))
 
     def stateful_callbacks(self) -> list[Any]:
         """Return the callbacks whose state a checkpoint keeps."""
@@ -96,9 +103,37 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from the checkpoint folder ``resume_from_checkpoint`` when it is given."""
         self.resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        if self.resumed_from is not None and self.streams:
-            self._restart_stream(checkpoint_step(self.resumed_from))
-        return super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
+        if self.resumed_from is not None:
+            self.check_clips(self.resumed_from)
+            if self.streams:
+                self._restart_stream(saved_state(self.resumed_from)["global_step"])
+        result = super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
+        self._share_drops()
+        return result
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        except RuntimeError as error:  # torch's message has a line for each weight
+            lines = str(error).strip().splitlines()
+            raise UserError(
+                f"training.resume_from_checkpoint: expected weights of this model in {resume_from_checkpoint}, found "
+                f"others: {lines[min(1, len(lines) - 1)].strip()} Set model.name_or_path back, or train anew."
+            ) from error
+
+    def _init_training_state(self, max_steps: int, steps_an_epoch: int, epochs: int, *args: Any) -> tuple[int, int]:
+        """Return where training begins; behind its last epoch when nothing is left to train.
+
+        The Trainer would go on to the end of the epoch's next step in a run that ended inside an epoch.
+        """
+        begin: tuple[int, int] = super()._init_training_state(max_steps, steps_an_epoch, epochs, *args)
+        if self.resumed_from is None:
+            return begin
+        saved = saved_state(self.resumed_from)
+        if saved["global_step"] < max_steps and not stopped_early(saved):
+            return begin
+        logger.info("%s is the end of a training: nothing is left to train", self.resumed_from.name)
+        return epochs, 0
 
     def _restart_stream(self, step: int) -> None:
         """Begin the stream anew on resume, and say what that repeats; what its buffer held is not saved."""
@@ -149,8 +184,9 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Any]:
         """Take a step's micro-batches; keep what was skipped and, when asked, the ids."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        batches = take_batches(epoch_iterator, num_batches)
         ids = [id for batch in batches for id in batch.pop("ids")]
+        self._clips += len(ids)
         for batch in batches:
             self._note_skipped(batch.pop("skipped"))
         if self.streams:
@@ -158,6 +194,26 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         if self.sample_log is not None and batches:
             self._log_ids(ids)
         return batches, self._get_num_items_in_batch(batches, device)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch to the device, its features to the type of a frozen half-precision base."""
+        return to_device(super()._prepare_inputs(inputs), bare_model(self.accelerator.unwrap_model(self.model)))
+
+    def check_trained(self) -> None:
+        """See that an epoch had clips; called at its end by all processes.
+
+        Raises:
+            UserError: None could be used, so nothing was learnt.
+        """
+        clips, self._clips = sum(gather_object([self._clips])), 0
+        if not clips:
+            found = "; ".join(self.drops.lines(3)) or "no clip at all"
+            raise UserError(f"train: expected clips to train on, found none left: {found}. Check data.path.")
+
+    def _share_drops(self) -> None:
+        """Count on every process what any of them left out, and name it in the log of the main one."""
+        mine = [(id, f"{reason}: {detail}") for reason, items in self.drops.reasons.items() for id, detail in items]
+        self._note_skipped(gather_object(mine))
 
     def _note_skipped(self, skipped: list[tuple[str, str]]) -> None:
         for id, error in skipped:
@@ -247,6 +303,10 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         model: Any = self.accelerator.unwrap_model(self.model)
         processor: Any = self.processing_class
         generated = generate_dataset(model, self.family, processor, self.validation, self.conditions, progress=False)
+        if not self.validation_drops.total():
+            self.validation_drops = generated.drops
+            for line in generated.drops.lines():
+                logger.warning("left out of validation: %s", line)
         references = dict(zip(self.validation.column("id"), self.validation.column("text"), strict=True))
         texts = [references[hypothesis.id] for hypothesis in generated.hypotheses]
         counts = count_errors(texts, [h.text for h in generated.hypotheses], normalizer=self.normalizer)
@@ -255,6 +315,18 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         return rates | {
             name: totals[name] for name in ("substitutions", "deletions", "insertions", "hits") if name in totals
         }
+
+
+def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Take a step's micro-batches, fewer at the end.
+
+    Raises:
+        UserError: A clip is bad and data.on_bad_clip is raise; without the traceback that a worker's error comes with.
+    """
+    try:
+        return [batch for _, batch in zip(range(number), batches, strict=False)]
+    except UserError as error:
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
 
 
 class EpochLoader(DataLoader):
@@ -284,24 +356,23 @@ def build_trainer(
             "training.eval_strategy: expected a validation split to evaluate on, found none. Give "
             "data.splits.validation, carve one with data.splits.held_out.validation, or set training.eval_strategy: no"
         )
-    if isinstance(train.rows, IterableDataset) and training.max_steps <= 0:
-        raise UserError("data.streaming: a stream has no length: expected training.max_steps, found none. Set it.")
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
-    trainer = SpeechTrainer(
-        family=family,
-        train=train,
-        validation=validation if evaluates else None,
-        conditions=conditions,
-        normalizer=arguments.evaluation.normalizer,
-        learning_rates=arguments.freeze.learning_rates,
-        sample_log=sample_log,
-        stream_in_order=arguments.data.shuffle_buffer <= 1,
-        model=model,
-        args=training,
-        data_collator=family.make_collator(processor, model),
-        processing_class=processor,
-        callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
-    )
+    with refusals():
+        trainer = SpeechTrainer(
+            family=family,
+            train=train,
+            validation=validation if evaluates else None,
+            conditions=conditions,
+            normalizer=arguments.evaluation.normalizer,
+            learning_rates=arguments.freeze.learning_rates,
+            sample_log=sample_log,
+            stream_in_order=arguments.data.shuffle_buffer <= 1,
+            model=model,
+            args=training,
+            data_collator=family.make_collator(processor, model),
+            processing_class=processor,
+            callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
+        )
     trainer.remove_callback(PrinterCallback)
     patience = arguments.training.get("early_stopping_patience", 3)
     if evaluates and patience:

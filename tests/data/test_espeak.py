@@ -105,6 +105,6 @@ def test_a_library_that_does_not_load_is_a_message(monkeypatch: pytest.MonkeyPat
 
     espeak._engine.cache_clear()
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: "/nowhere/libespeak-ng.so")
-    with pytest.raises(UserError, match="expected espeak-ng's library to load, found: .*nowhere"):
+    with pytest.raises(UserError, match=r"expected espeak-ng's library to load, found: .*nowhere"):
         espeak.speak("ten", "en")
     espeak._engine.cache_clear()

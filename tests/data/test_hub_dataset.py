@@ -54,10 +54,10 @@ def test_a_mirror_of_common_voice_in_parquet(tmp_path: Path, key: str, streaming
     folder = parquet(tmp_path / "mirror")
     rows, drops = read(**{key: str(folder)}, streaming=streaming)
     assert [(row.id, row.text, row.speaker, row.language) for row in rows] == [
-        (f"{folder}-train-0", "Sentence 0.", "speaker 0", "cy"),
-        (f"{folder}-train-2", "Sentence 2.", "speaker 2", "cy"),
+        (f"{folder.name}-train-0", "Sentence 0.", "speaker 0", "cy"),
+        (f"{folder.name}-train-2", "Sentence 2.", "speaker 2", "cy"),
     ]
-    assert drops.reasons == {"votes": [(f"{folder}-train-1", "1 up, 1 down")]}
+    assert drops.reasons == {"votes": [(f"{folder.name}-train-1", "1 up, 1 down")]}
     assert rows[0].extra == {"path": "cv_0.mp3", "up_votes": "2", "down_votes": "0"}
     np.testing.assert_allclose(audio.load(rows[0].audio), 0.1, atol=1e-4)
     assert len(read(**{key: str(folder)}, streaming=streaming, filter_votes=False)[0]) == 3
@@ -121,7 +121,7 @@ def test_a_column_of_paths(tmp_path: Path, streaming: bool) -> None:
         place.write_bytes(SOUND)
     rows, drops = read(name=str(folder), filter_votes=False, streaming=streaming)
     assert [row.audio.path for row in rows] == [str(folder / "clips" / "a.flac"), str(tmp_path / "b.flac")]
-    assert drops.reasons == {"missing_audio": [(f"{folder}-train-1", "neither bytes nor a file in column path")]}
+    assert drops.reasons == {"missing_audio": [(f"{folder.name}-train-1", "neither bytes nor a file in column path")]}
     assert len(audio.load(rows[0].audio)) == 1600
 
 
@@ -130,7 +130,7 @@ def test_a_row_without_audio_is_named(tmp_path: Path) -> None:
     file = tmp_path / "struct.parquet"  # the same cells, without the type Audio
     datasets.Dataset.from_dict({"audio": sounds, "text": ["1", "2", "3"]}).to_parquet(str(file))
     rows, drops = read(name=str(file))
-    assert [row.id for row in rows] == [f"{file}-train-0", f"{file}-train-2"]
+    assert [row.id for row in rows] == [f"{file.name}-train-0", f"{file.name}-train-2"]
     assert [len(audio.load(row.audio)) for row in rows] == [1600, 1600]
     assert drops.counts() == {"missing_audio": 1}
 

@@ -266,7 +266,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(
     timed = [row | {"duration": 100.0} for row in rows]
     needed = 5 * 100 * 16_000 + 5 * 400
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
-    with pytest.raises(UserError, match=r"expected 0\.01 GB free in .*features.cache_dir to another disk"):
+    with pytest.raises(UserError, match=r"expected [\d.,]+ MB free in .*features.cache_dir to another disk"):
         prepare(split_of(timed), encoder)
     assert caches() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))

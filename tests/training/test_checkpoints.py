@@ -17,7 +17,9 @@ def make_checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"a": torch.zeros(10), "b": torch.zeros(3, 3)}, path / "model.safetensors")
-    (path / "optimizer.pt").write_bytes(b"state")
+    for name in ("optimizer.pt", "scheduler.pt"):
+        torch.save({"step": step}, path / name)
+    (path / "running_loss_0.json").write_text('{"running_loss": 1.5}')
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return path
 
@@ -33,6 +35,9 @@ BREAKS = {
     "weights empty": lambda path: (path / "model.safetensors").write_bytes(b""),
     "no weights": lambda path: (path / "model.safetensors").unlink(),
     "no optimiser": lambda path: (path / "optimizer.pt").unlink(),
+    "optimiser cut": lambda path: truncate(path / "optimizer.pt", 0.9),
+    "no scheduler": lambda path: (path / "scheduler.pt").unlink(),
+    "running loss cut": lambda path: truncate(path / "running_loss_0.json", 0.5),
     "no state": lambda path: (path / "trainer_state.json").unlink(),
     "state cut": lambda path: truncate(path / "trainer_state.json", 0.5),
 }

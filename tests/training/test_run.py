@@ -41,12 +41,12 @@ def test_a_begun_run_has_its_config_environment_and_earlier_log_lines(arguments:
 
 
 def test_a_folder_with_a_run_is_refused_unless_resumed(arguments: Arguments) -> None:
-    check_run_folder(arguments)
+    check_run_folder(arguments, training_arguments(arguments))
     begin_run(arguments, training_arguments(arguments))
     with pytest.raises(UserError, match="resume_from_checkpoint=true"):
-        check_run_folder(arguments)
+        check_run_folder(arguments, training_arguments(arguments))
     arguments.training["resume_from_checkpoint"] = True
-    check_run_folder(arguments)
+    check_run_folder(arguments, training_arguments(arguments))
 
 
 def test_a_file_in_the_way_is_a_message(arguments: Arguments, tmp_path: Path) -> None:

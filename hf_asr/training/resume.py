@@ -1,0 +1,78 @@
+"""What must be as it was for a run to go on: asked before anything is loaded, refused with what has changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.config.parser import load_arguments
+from hf_asr.errors import UserError
+from hf_asr.training.arguments import DEFAULTS
+
+# Kept in the optimiser's state, which a resume brings back: another value would be read by nothing.
+OF_THE_OPTIMIZER = ("optim", "learning_rate", "weight_decay")
+OF_THE_MODEL = {"peft": ("method",), "freeze": ("groups", "last_n_encoder_layers")}
+OF_ADAPTERS = {"peft": ("method", "r", "target_modules")}
+
+
+def check_resume(arguments: Arguments, checkpoint: Path, processes: int) -> None:
+    """See that nothing has changed that decides the order of clips, or what the optimiser's state belongs to.
+
+    Args:
+        arguments: The whole configuration.
+        checkpoint: A whole checkpoint; one without our config.yaml (a plain Trainer's) is not compared.
+        processes: How many there are now.
+
+    Raises:
+        UserError: Something has; all of it is told.
+    """
+    if not (checkpoint / "config.yaml").is_file():
+        return
+    before = what_decides(load_arguments([checkpoint / "config.yaml"]), processes_of(checkpoint, processes))
+    now = what_decides(arguments, processes)
+    changed = [
+        f"{name} is {_shown(now[name])}, was {_shown(before[name])}"
+        for name in now
+        if name in before and now[name] != before[name]
+    ]
+    if changed:
+        raise UserError(
+            f"training.resume_from_checkpoint: expected what {checkpoint} was trained with, found that "
+            f"{'; '.join(changed)}. Set it back, or train anew under another experiment.name."
+        )
+
+
+def processes_of(checkpoint: Path, otherwise: int) -> int:
+    """Return how many processes wrote a checkpoint, by its environment.json."""
+    path = checkpoint / "environment.json"
+    return int(json.loads(path.read_text())["processes"]) if path.is_file() else otherwise
+
+
+def what_decides(arguments: Arguments, processes: int) -> dict[str, Any]:
+    """Return what a resumed run must have as before, by its name in messages.
+
+    Batch and accumulation may be cut anew: only their product with the processes decides a step.
+    """
+    training = DEFAULTS | arguments.training
+    batch = training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
+    decides = {
+        "experiment.seed": arguments.experiment.seed,
+        "data.streaming": arguments.data.streaming,
+        "training.train_sampling_strategy": training.get("train_sampling_strategy", "random"),
+        "the number of clips in a step (batch x accumulation x processes)": batch * processes,
+        "freeze.learning_rates": arguments.freeze.learning_rates,
+    }
+    if arguments.data.streaming:  # each process reads shards of its own
+        decides["the number of processes"] = processes
+    decides |= {f"training.{name}": training.get(name) for name in OF_THE_OPTIMIZER}
+    adapts = arguments.peft.method != "none"
+    for section, names in (OF_THE_MODEL | (OF_ADAPTERS if adapts else {})).items():
+        values = vars(vars(arguments)[section])
+        decides |= {f"{section}.{name}": values[name] for name in names}
+    return decides
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
