@@ -11,12 +11,11 @@ import argparse
 import difflib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hf_asr.cli.outcome import disk_message, tell
+from hf_asr.cli.outcome import INTERRUPTED, disk_message, tell
 from hf_asr.errors import UserError
 
 # Verb, which is also its module's name, to the line that `hf-asr --help` shows.
@@ -33,8 +32,7 @@ VERBS: dict[str, str] = {
 # Verbs that take section.key=value anywhere between their options.
 WITH_OVERRIDES = frozenset({"doctor", "evaluate"})
 
-# What a shell reports for a program ended by the signal: 130 and 141.
-INTERRUPTED = 128 + signal.SIGINT
+# What a shell reports for a program whose reader has gone.
 BROKEN_PIPE = 128 + 13
 
 

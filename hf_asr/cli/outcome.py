@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from hf_asr.errors import UserError
 
 DONE, PROBLEM, IMPOSSIBLE = 0, 1, 2
+# What a shell reports for a program ended by Ctrl-C.
+INTERRUPTED = 128 + signal.SIGINT
+# Of a file: no right to it, or a path that leads nowhere (a file where a folder should be, a loop of links ...).
+NO_ACCESS = frozenset(
+    (
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    )
+)
 
 
 def disk_message(error: OSError) -> str | None:
-    """Return what to tell about a full or read-only disk; None when the error is another one."""
+    """Return what to tell about a full or read-only disk, or a path that leads nowhere; None for other errors."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"expected room on the disk, found none left while writing {error.filename or 'a file'}. Free some, "
             "then go on with training.resume_from_checkpoint=true"
         )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in NO_ACCESS and error.filename is not None:
         found = f"{error.filename}: {error.strerror}"
         return f"expected a file that can be read and written, found {found}. Change its rights, or use another place."
     return None
@@ -33,8 +50,8 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         argv: They; by default those of this process.
 
     Returns:
-        0 done, 2 for something impossible. Every rank returns it; ranks other than 0 put their number before the
-        message, since the mistake may be theirs alone.
+        0 done, 2 for something impossible, 130 interrupted. Every rank returns it; ranks other than 0 put their number
+        before the message, since the mistake may be theirs alone.
     """
     try:
         main(sys.argv[1:] if argv is None else argv)
@@ -45,6 +62,9 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         if message is None:
             raise
         return tell(message)
+    except KeyboardInterrupt:
+        tell("interrupted. To go on with this run: training.resume_from_checkpoint=true")
+        return INTERRUPTED
     return DONE
 
 

@@ -21,7 +21,7 @@ from hf_asr.features.cache import cache_dir, forecast_bytes
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.models import get_family
 from hf_asr.text import apply_pipeline
-from hf_asr.training.arguments import DEFAULTS
+from hf_asr.training.arguments import DEFAULTS, needed_splits
 from hf_asr.utterance import AudioRef, Drops
 
 # What is looked at of each split; 10,000 texts take about 3 s to encode and decode.
@@ -51,7 +51,7 @@ def check_run(arguments: Arguments) -> Iterator[Check]:
     except UserError as error:
         yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="As it says.")
     try:
-        splits = build_splits(arguments.data, seed=arguments.experiment.seed)
+        splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=needed_splits(arguments))
     except UserError as error:
         yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="As it says.")
         return
@@ -122,7 +122,7 @@ class Sample:
     Attributes:
         split: The split.
         beginning: The first rows of a stream, read once; a table's rows are read where they are asked for.
-        drops: What is left out; of a stream what its beginning tells, each clip once.
+        drops: What is left out; of a stream what its list and its beginning tell, each clip once.
     """
 
     split: Split
@@ -133,6 +133,7 @@ class Sample:
         self.beginning, self.drops = [], self.split.drops
         if isinstance(self.split.rows, datasets.IterableDataset):
             self.beginning, self.drops = list(islice(self.split.rows, MAX_STREAMED)), Drops()
+            self.drops.merge(self.split.drops)
             told = {item["id"]: item["error"] for row in self.beginning for item in row["dropped"]}
             for id, error in told.items():
                 reason, _, detail = error.partition(": ")

@@ -6,6 +6,7 @@ what docs/configuration.md is made from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ def plain(number: float) -> str:
 
 POSITIVE = Bounds(0, above=True)
 AT_LEAST_0 = Bounds(0)
+FINITE = Bounds(0, math.inf, below=True)
 AT_LEAST_1 = Bounds(1)
 SHARE = Bounds(0, 1, below=True)
 

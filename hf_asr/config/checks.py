@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from hf_asr.config.arguments import (
-    AT_LEAST_0,
     AT_LEAST_1,
     COLUMNS,
     CORPORA,
     CORPUS_KEYS,
+    FINITE,
     METRICS,
     SECTIONS,
     SHARE,
@@ -296,7 +296,7 @@ def check_limit(path: str, value: Mapping[str, Any]) -> Iterator[str]:
 
 def check_learning_rates(path: str, value: Mapping[str, Any]) -> Iterator[str]:
     """Learning rates are numbers by group; which groups there are, the family knows."""
-    yield from check_items(path, value, value, "float", AT_LEAST_0)
+    yield from check_items(path, value, value, "float", FINITE)
 
 
 CHECKS: dict[str, Callable[[str, Any], Iterator[str]]] = {

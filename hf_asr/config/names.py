@@ -7,7 +7,7 @@ because null always means "not given". Keys that something else of ours owns are
 
 from __future__ import annotations
 
-from hf_asr.config.arguments import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bounds
+from hf_asr.config.arguments import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, SHARE, Bounds
 
 # Seq2SeqTrainingArguments.
 TRAINING: dict[str, str] = {
@@ -240,7 +240,7 @@ TRAINING_BOUNDS: dict[str, Bounds] = {
     "per_device_train_batch_size": AT_LEAST_1,
     "num_train_epochs": POSITIVE,
     "max_steps": Bounds(-1),
-    "learning_rate": AT_LEAST_0,
+    "learning_rate": FINITE,
     "warmup_steps": AT_LEAST_0,
     "weight_decay": AT_LEAST_0,
     "adam_beta1": SHARE,

@@ -320,4 +320,4 @@ def parse_recipe(
 def is_override(word: str) -> bool:
     """Tell whether a word is meant as an override; one behind --config may also be a file with ``=`` in its name."""
     key, equals, _ = word.partition("=")
-    return bool(equals) and not key.startswith("-") and not {"/", "\\"} & set(key) and not Path(word).is_file()
+    return bool(equals) and not key.startswith("-") and not {"/", "\\"} & set(key) and not os.path.isfile(word)

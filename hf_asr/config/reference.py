@@ -101,6 +101,7 @@ TRAINING_DEFAULTS: dict[str, str] = {
     "warmup_steps": "0.1, a share of all steps",
     "logging_steps": "25",
     "logging_first_step": "true",
+    "logging_nan_inf_filter": "false, so that a loss of nan is logged as nan",
     "eval_strategy": "epoch",
     "save_strategy": "as `eval_strategy`, with its steps; epoch where that is no",
     "save_total_limit": "2",

@@ -97,6 +97,8 @@ def duration_of(audio: AudioRef) -> Seconds:
     if is_mp3 and _size(audio) <= _WALKED_BYTES:
         container = inspect(_read_bytes(audio))
         seconds = seconds if container.has_length else (container.samples or 0) / container.rate
+    if seconds <= 0:
+        raise BrokenAudio(f"no samples in {_name(audio)}")
     if seconds <= audio.start:
         raise BrokenAudio(f"{_name(audio)} lasts {seconds:.3f} s, the clip would start at {audio.start:.3f} s")
     return seconds - audio.start

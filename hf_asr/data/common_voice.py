@@ -209,5 +209,9 @@ def _table_of(release: Release, split: str) -> Region:
 def _durations(release: Release) -> Mapping[str, float]:
     """Return what Mozilla's clip_durations.tsv says; ours, which also has sizes to check, is read when filling."""
     region = release.tables.get(Path(DURATIONS).stem)
-    known = read_durations(region, file_key(region.path)) if region else {}
+    try:
+        known = read_durations(region, file_key(region.path)) if region else {}
+    except OSError as error:
+        _LOG.warning("%s cannot be read, the clips' headers are: %s", region, error.strerror)
+        return {}
     return {clip: seconds for clip, (seconds, size) in known.items() if size is None}

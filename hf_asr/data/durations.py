@@ -77,7 +77,7 @@ def read_durations(region: Region, key: str) -> Mapping[str, tuple[Seconds, int 
     known = {}
     for fields in lines:
         if len(fields) == len(header) and (seconds := _milliseconds(fields[length])):
-            known[fields[clip]] = seconds, int(fields[size]) if size is not None and fields[size].isdigit() else None
+            known[fields[clip]] = seconds, int(fields[size]) if size is not None and fields[size].isdecimal() else None
     return known
 
 

@@ -68,7 +68,8 @@ def _load(name: str, data: DataArguments, split: str) -> Any:
         loaded = datasets.load_dataset(name, data.subset, streaming=data.streaming)
     except (OSError, ValueError, DatasetsError) as error:
         reason = str(error).strip().splitlines()[0]
-        where = "" if is_local else f"; offline is {datasets.config.HF_HUB_OFFLINE}, and it is no folder here"
+        offline = " with the Hub switched on (HF_HUB_OFFLINE is set)" if datasets.config.HF_HUB_OFFLINE else ""
+        where = "" if is_local else f". There is no such folder: check data.name, give a folder, or fetch it{offline}"
         raise UserError(f"the data set {name} cannot be loaded: {reason}{where}") from error
     return _pick(loaded, name, split)
 

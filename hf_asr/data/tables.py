@@ -260,12 +260,6 @@ def _check_width(fields: list[str], width: int) -> str:
     return "" if len(fields) == width else f"{len(fields)} fields, the header has {width}"
 
 
-def pick_column(table_columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return the first of ``names`` that is a column, whatever its case; None where none is."""
-    known = {column.casefold(): column for column in reversed(table_columns)}
-    return next((known[name] for name in names if name in known), None)
-
-
 def _other_delimiter(columns: Sequence[str], delimiter: str) -> str:
     """Say which delimiter a one-column header seems to have."""
     if len(columns) > 1:

@@ -148,6 +148,7 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
     """
     extractor, tokenizer, data = processor.feature_extractor, processor.tokenizer, arguments.data
     check_extractor(extractor, model_config)
+    _check_new_tokens(arguments.evaluation.generation, 1 + len(label_prefix(tokenizer)), model_config)
     return ClipEncoder(
         extractor=extractor,
         tokenizer=tokenizer,
@@ -252,6 +253,16 @@ def _mend_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     for name, value in (right | {"bos_token_id": vocabulary[END], "pad_token_id": vocabulary[END]}).items():
         setattr(model.config, name, value)
         setattr(model.generation_config, name, value)
+
+
+def _check_new_tokens(generation: Mapping[str, Any], prefix: int, config: PreTrainedConfig) -> None:
+    """See that what may be written fits into the decoder; ``generate`` would say so only in the first validation."""
+    most = config.max_target_positions - prefix
+    if generation.get("max_new_tokens", 1) > most:
+        raise UserError(
+            f"evaluation.generation.max_new_tokens: expected at most {most} (the decoder's positions less {prefix} "
+            f"before the text), found {generation['max_new_tokens']}. Lower or remove it."
+        )
 
 
 def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

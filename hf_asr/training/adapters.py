@@ -26,8 +26,8 @@ def check_names(model: PreTrainedModel, family: ModelFamily, freeze: FreezeArgum
     for group in freeze.learning_rates:
         if frozen.issuperset(names_of_group(model, family, group)):
             raise UserError(
-                f"freeze.learning_rates: expected groups that are trained, found '{group}', which is frozen. Remove its "
-                "rate, or do not freeze it."
+                f"freeze.learning_rates: expected groups that are trained, found '{group}', which is frozen. Remove "
+                "its rate, or do not freeze it."
             )
     modules = [name for name, _ in model.named_modules()] if adapter.method != "none" else []
     for target in (adapter.target_modules or ()) if modules else ():
@@ -105,6 +105,6 @@ def set_aside(model: PreTrainedModel | peft.PeftModel, folder: Path) -> PreTrain
     Saved into the same folder, the two are put together again by ``from_pretrained``, which then needs peft.
     """
     if isinstance(model, peft.PeftModel):
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
         return model.unload()
     return model

@@ -114,6 +114,7 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
         UserError: A tracker is not installed, half-precision weights would be trained, a stream has no last step, or
             this device cannot train with this attention.
     """
+    assert isinstance(training.report_to, list)
     missing = set(training.report_to) - set(get_available_reporting_integrations())
     if missing:
         raise UserError(
@@ -121,6 +122,8 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
             "them, or take them out: TensorBoard files are always written."
         )
     check_precision(arguments, training)
+    if training.max_steps == 0:
+        raise UserError("training.max_steps: expected 1 or more, or -1 for whole epochs, found 0. Set one of them.")
     if arguments.data.streaming and training.max_steps <= 0:
         raise UserError("data.streaming: a stream has no length: expected training.max_steps, found none. Set it.")
     if arguments.model.attn_implementation == "flex_attention" and training.device.type == "cpu":

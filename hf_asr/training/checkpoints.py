@@ -5,17 +5,20 @@ A training killed at any moment leaves ``incomplete-checkpoint-N`` at worst, whi
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.trainer_utils import rotate_checkpoints
 
 from hf_asr.errors import UserError
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
 RUN_FILES = ("config.yaml", "environment.json")
+FULL = 2**20  # bytes that a disk has left at most when a write of weights has failed for want of room
 STATES = ("optimizer.pt", "scheduler.pt")
 RUNNING_LOSS = "running_loss_{}.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
@@ -107,6 +111,21 @@ def stopped_early(state: Mapping[str, Any]) -> bool:
     return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
 
 
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Raise what the system says when a disk is full: torch and safetensors raise errors of their own.
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(folder).free > FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
 def checkpoint_to_resume(wanted: Any, folder: Path) -> Path | None:
     """Turn ``training.resume_from_checkpoint`` into a checkpoint.
 
@@ -155,11 +174,12 @@ class CheckpointMixin:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        host.save_model(str(staging), _internal_call=True)
         self._note_best(folder)
-        host._save_optimizer_and_scheduler(str(staging))
-        host._save_scaler(str(staging))
-        host._save_rng_state(str(staging))
+        with full_disk_told(staging):
+            host.save_model(str(staging), _internal_call=True)
+            host._save_optimizer_and_scheduler(str(staging))
+            host._save_scaler(str(staging))
+            host._save_rng_state(str(staging))
         self._save_running_loss(staging)
         if self.args.should_save:
             self._save_state(staging)

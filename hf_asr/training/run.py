@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.parser import save_arguments
 from hf_asr.errors import UserError
-from hf_asr.inference.generate import bare_model, on_main
+from hf_asr.inference.generate import on_main
 from hf_asr.training.adapters import merged, set_aside
 from hf_asr.training.callbacks import write_atomically
 from hf_asr.training.checkpoints import RUN_FILES, checkpoint_to_resume
@@ -57,10 +57,18 @@ def console_handler() -> logging.Handler:
     return plain
 
 
+class RunLog(logging.FileHandler):
+    """The run's log; a disk that is full ends the run with that message, not with a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raise what went wrong."""
+        raise
+
+
 def log_into(path: Path) -> None:
     """Write what was logged so far, and all that follows, to a file."""
     root = logging.getLogger("hf_asr")
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = RunLog(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for handler in [*root.handlers]:
         if isinstance(handler, MemoryHandler):
@@ -169,9 +177,6 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
         chosen = merged(model) if merge else set_aside(model, staging)
         chosen.config.use_cache = True  # the Trainer turns it off; who decodes wants it on
         chosen.save_pretrained(staging)
-        if not merge:  # adapters alone have neither, and the folder is to be read like any other checkpoint
-            bare_model(model).config.save_pretrained(staging)
-            bare_model(model).generation_config.save_pretrained(staging)
         trainer.family.check_saved(staging, chosen)
         processor.save_pretrained(staging)
         for name in RUN_FILES:

@@ -40,7 +40,8 @@ def test_every_table_has_as_many_cells_in_each_row() -> None:
 
 def test_our_defaults_are_those_of_the_training() -> None:
     told = {name: text.split(",")[0] for name, text in TRAINING_DEFAULTS.items()}
-    written = {name: str(value).replace("'", "").replace("False", "false").replace("True", "true") for name, value in DEFAULTS.items()}
+    texts = {name: str(value).replace("'", "") for name, value in DEFAULTS.items()}
+    written = {name: text.replace("False", "false").replace("True", "true") for name, text in texts.items()}
     assert {name: told[name] for name in DEFAULTS} == written
     assert set(TRAINING_DEFAULTS) <= set(TRAINING)
     assert all(f"{rate:g}" in TRAINING_DEFAULTS["learning_rate"] for rate in LEARNING_RATES.values())

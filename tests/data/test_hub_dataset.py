@@ -154,7 +154,7 @@ def test_rows_with_one_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_hub_name_while_offline(streaming: bool) -> None:
     with pytest.raises(
-        UserError, match=r"org/no-such-data cannot be loaded: .*; offline is True, and it is no folder here"
+        UserError, match=r"org/no-such-data cannot be loaded: .*give a folder, or fetch it with the Hub switched on"
     ):
         read(name="org/no-such-data", streaming=streaming)
 
