@@ -76,11 +76,20 @@ def checkpoint_problem(folder: Path) -> str:
             return f"{name} is {'damaged' if (folder / name).is_file() else 'not there'}"
     try:
         problems = [safetensors_problem(path) for path in weights if path.suffix == ".safetensors"]
-        for path in folder.glob(RUNNING_LOSS.format("*")):
-            json.loads(path.read_text())["running_loss"]
     except (OSError, ValueError, KeyError) as error:
-        return f"weights or running loss cannot be read ({error})"
+        return f"weights cannot be read ({error})"
+    problems.append(running_loss_problem(folder))
     return next(filter(None, problems), "") or ("" if isinstance(step, int) else "no step in its state")
+
+
+def running_loss_problem(folder: Path) -> str:
+    """Return which running loss cannot be read, or an empty text."""
+    for path in sorted(folder.glob(RUNNING_LOSS.format("*"))):
+        try:
+            json.loads(path.read_text())["running_loss"]
+        except (OSError, ValueError, KeyError) as error:
+            return f"{path.name} cannot be read ({error})"
+    return ""
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
