@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.features.prepare import prepare_splits
-    from hf_asr.hub.push import push_run
+    from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family
     from hf_asr.training.adapters import check_names, make_trainable
@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
     begin_logging()
     set_threads()
     training = training_arguments(arguments)
+    check_push(arguments.hub)
     resume_from = None if options.dry_run else check_run_folder(arguments, training)
     seed = arguments.experiment.seed
 

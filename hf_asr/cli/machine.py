@@ -49,11 +49,12 @@ def check_disk(folder: Path, needed: int = MIN_DISK, what: str = "runs") -> Chec
     """Compare the free space of the disk under a folder with what is needed there."""
     there = nearest_folder(folder)
     free = shutil.disk_usage(there).free
-    writable = os.access(there, os.W_OK)
+    file = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_file()), None)
+    fault = f", and {file} is a file" if file else "" if os.access(there, os.W_OK) else ", and the folder is read-only"
     return Check(
         f"disk for {what}",
-        ok=free >= needed and writable,
-        found=f"{free / GIB:.1f} GiB free" + ("" if writable else ", and the folder is read-only"),
+        ok=free >= needed and not fault,
+        found=f"{free / GIB:.1f} GiB free{fault}",
         expected=f"{needed / GIB:.2f} GiB in a folder that can be written",
         do="Free space, or choose another disk (experiment.output_dir, features.cache_dir).",
     )

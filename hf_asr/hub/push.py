@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
+from hf_asr.config.arguments import HubArguments
 from hf_asr.errors import UserError
 from hf_asr.hub.privacy import public_value
 
@@ -115,6 +117,20 @@ def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def check_push(hub: HubArguments) -> None:
+    """See, before hours of training, that a push at its end has what it needs.
+
+    Raises:
+        UserError: A push is asked for, and this machine is offline or has no token.
+    """
+    found = "HF_HUB_OFFLINE set" if is_offline_mode() else "" if get_token() else "no token with write access"
+    if hub.push and found:
+        raise UserError(
+            f"hub.push: expected to reach the Hub at the end of the training, found {found}. Mend that (`hf auth login` "
+            "stores a token), or set hub.push=false and push later with `hf-asr push`."
+        )
 
 
 def push_run(run_dir: Path, repo: str | None, private: bool, token: str | None = None) -> str:

@@ -160,7 +160,7 @@ def test_its_road_is_the_recipes(project_root: Path) -> None:
     missing = [name for name in calls(ours) if name not in calls(theirs)]
     left_out = {name for name in calls(theirs) if name not in calls(ours)}
     assert missing == []
-    optional = {"parse_recipe", "check_run_folder", "check_names", "needed_splits"}
+    optional = {"parse_recipe", "check_run_folder", "check_names", "check_push", "needed_splits"}
     assert left_out <= optional | {"dry_run", "family.make_collator", "push_run"}
 
 

@@ -36,6 +36,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, evalu
     folder = str(tmp_path_factory.mktemp("evaluate"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evaluate.config.HF_MODULES_CACHE", folder)
+        # Whoever called evaluate.load before in this process has bound the package to another folder.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
+            patch.delitem(sys.modules, name)
+        patch.syspath_prepend(folder)
         yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in METRICS.items()}
 
 
