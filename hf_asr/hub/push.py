@@ -128,8 +128,8 @@ def check_push(hub: HubArguments) -> None:
     found = "HF_HUB_OFFLINE set" if is_offline_mode() else "" if get_token() else "no token with write access"
     if hub.push and found:
         raise UserError(
-            f"hub.push: expected to reach the Hub at the end of the training, found {found}. Mend that (`hf auth login` "
-            "stores a token), or set hub.push=false and push later with `hf-asr push`."
+            f"hub.push: expected to reach the Hub at the end of the training, found {found}. Mend that (`hf auth "
+            "login` stores a token), or set hub.push=false and push later with `hf-asr push`."
         )
 
 

@@ -51,6 +51,9 @@ def check(
 ) -> Callable[..., tuple[int, str]]:
     """A function that writes rows as a corpus, runs doctor on it and returns the exit code and what it printed."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal rich takes 80 columns, whatever COLUMNS says
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # with these a pipe counts as a terminal
+        monkeypatch.delenv(name, raising=False)
 
     def run_doctor(rows: list[Row], *overrides: str) -> tuple[int, str]:
         rng = np.random.default_rng(0)

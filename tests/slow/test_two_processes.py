@@ -1,0 +1,89 @@
+"""The recipe on two processes: the losses of one with a batch twice as large, and each clip once an epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.outcomes import results_of, sample_ids
+from helpers.tiny_corpus import make_tiny_corpus, tiny_yaml
+from helpers.tiny_whisper import make_tiny_whisper
+
+pytestmark = pytest.mark.slow
+BAD = ("clip1.wav", "clip4.wav")
+
+
+def launch(project_root: Path, processes: int, yaml: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Start the recipe with torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += [str(project_root / "recipes/finetune_seq2seq.py"), "--config", str(yaml), *words]
+    path = os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def history(run: Path, key: str) -> list[float]:
+    """Return what was logged under a key."""
+    last = max((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    entries: list[dict[str, Any]] = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [entry[key] for entry in entries if key in entry]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_whisper(tmp_path / "model", d_model=32)
+
+
+@pytest.mark.parametrize("clips", [12, 13], ids=["even", "uneven"])
+def test_two_processes_train_as_one(project_root: Path, model: Path, tmp_path: Path, clips: int) -> None:
+    manifest = make_tiny_corpus(tmp_path / "corpus", train=clips, validation=5, test=5)
+    yaml = tiny_yaml(tmp_path, model, manifest, log_sample_ids=True)
+    for processes in (1, 2):
+        batch = f"training.per_device_train_batch_size={4 // processes}"
+        done = launch(project_root, processes, yaml, f"experiment.name=on{processes}", batch)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (tmp_path / "runs" / name for name in ("on1", "on2"))
+    for key in ("loss", "grad_norm", "eval_loss"):
+        assert history(two, key) == pytest.approx(history(one, key), rel=1e-5)
+    assert history(two, "eval_wer") == history(one, "eval_wer")
+    epochs = (sample_ids(two)[:clips], sample_ids(two)[clips:])
+    assert all(set(Counter(epoch).values()) == {1} and len(epoch) == clips for epoch in epochs)
+    for part in ("baseline", "test"):
+        same = ("wer", "cer", "num_utterances", "skipped", "wer_interval")
+        before, after = results_of(one / part), results_of(two / part)
+        assert {name: after[name] for name in same} == {name: before[name] for name in same}
+
+
+@pytest.mark.parametrize("mode", [["features.cache=false"], ["data.streaming=true", "training.max_steps=8"]])
+def test_two_processes_count_bad_clips_once(project_root: Path, model: Path, tmp_path: Path, mode: list[str]) -> None:
+    manifest = make_tiny_corpus(tmp_path / "corpus", train=13)
+    for name in BAD:
+        clip = manifest.parent / name
+        clip.write_bytes(clip.read_bytes()[:-1000])
+    yaml = tiny_yaml(tmp_path, model, manifest, log_sample_ids=True, per_device_train_batch_size=2)
+    done = launch(project_root, 2, yaml, "evaluation.baseline=false", *mode)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = tmp_path / "runs" / "tiny"
+    assert Counter(sample_ids(run)).most_common(1)[0][1] <= 2 and len(set(sample_ids(run))) == 11
+    assert any(
+        line.startswith("| train |") and "broken audio: 2" in line
+        for line in (run / "README.md").read_text().split("\n")
+    )
+    log = (run / "training.log").read_text()
+    assert all(f"left out of training: {name}: broken_audio" in log for name in BAD)
+
+
+def test_a_mistake_is_told_by_every_process(project_root: Path, model: Path, tmp_path: Path) -> None:
+    yaml = tiny_yaml(tmp_path, model, make_tiny_corpus(tmp_path / "corpus"))
+    done = launch(project_root, 2, yaml, "freeze.groups=[enocder]")
+    assert done.returncode != 0
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("freeze: expected") for line in lines)
+    assert any(line.startswith("process 1: freeze: expected") for line in lines)
+    assert not (tmp_path / "runs").exists()
