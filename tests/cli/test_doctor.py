@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.tiny_whisper import make_tiny_whisper
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from hf_asr.cli import doctor, machine, preflight
 from hf_asr.data.audio import SAMPLE_RATE, encode
@@ -50,10 +50,7 @@ def check(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str]]:
     """A function that writes rows as a corpus, runs doctor on it and returns the exit code and what it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal rich takes 80 columns, whatever COLUMNS says
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # with these a pipe counts as a terminal
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("rich.console.Console.size", ConsoleDimensions(200, 50))
 
     def run_doctor(rows: list[Row], *overrides: str) -> tuple[int, str]:
         rng = np.random.default_rng(0)
