@@ -70,7 +70,8 @@ def _listed(metadata: Path, folder: Path, data: DataArguments, drops: Drops) -> 
 def _found(folder: Path, root: Path, data: DataArguments, drops: Drops) -> Iterator[Utterance]:
     """Yield the clips of a folder whose transcripts are text files beside them."""
     empty = True
-    for path in _walk(folder, set()):
+    above = {os.path.realpath(parent) for parent in folder.resolve().parents}  # the folders of other splits are there
+    for path in _walk(folder, above):
         empty = False
         id = path.relative_to(root).as_posix()
         try:

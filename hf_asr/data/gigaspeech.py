@@ -114,23 +114,34 @@ def _segments(source: Path, root: Path, subset: str, language: str, drops: Drops
     """Yield the segments of one subset; those that cannot be used are dropped."""
     wanted, seen = f"{{{subset}}}", set[str]()
     for audio in _audios(source):
-        segments = audio.get("segments", ())
+        segments = _objects(audio, drops)
         seen.update(str(name) for segment in segments for name in segment.get("subsets", ()))
         chosen = [segment for segment in segments if wanted in segment.get("subsets", ())]
         missing = _missing(root, str(audio.get("path"))) if chosen else None
         for segment in chosen:
             try:
                 row = _utterance(audio, segment, root, language)
+                fault = missing or _fault(row, segment, audio)
             except (KeyError, TypeError, ValueError) as error:
                 drops.add("bad_row", str(segment.get("sid", audio.get("aid"))), f"{type(error).__name__}: {error}")
                 continue
-            if fault := missing or _fault(row, segment, audio):
+            if fault:
                 drops.add(fault[0], row.id, fault[1])
             else:
                 yield row
     if wanted not in seen:
         found = ", ".join(name for name in SUBSETS if f"{{{name}}}" in seen) or "none"
         raise UserError(f"{source} has no segment of subset {subset}; its subsets are {found}; name one in data.splits")
+
+
+def _objects(audio: Mapping[str, Any], drops: Drops) -> list[dict[str, Any]]:
+    """Return the segments of an audio that can be read; the others are dropped."""
+    found = audio.get("segments", [])
+    listed = found if isinstance(found, list) else [found]
+    good = [item for item in listed if isinstance(item, dict) and isinstance(item.get("subsets", []), list)]
+    for _ in range(len(listed) - len(good)):
+        drops.add("bad_row", str(audio.get("aid")), "a segment that is no object with a list of subsets")
+    return good
 
 
 def _missing(root: Path, name: str) -> tuple[str, str] | None:

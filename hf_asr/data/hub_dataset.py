@@ -67,7 +67,7 @@ def _load(name: str, data: DataArguments, split: str) -> Any:
             return datasets.load_dataset("parquet", data_files={split: name}, split=split, streaming=data.streaming)
         loaded = datasets.load_dataset(name, data.subset, streaming=data.streaming)
     except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error.__cause__ or error).strip().splitlines()[0]  # the cause names the file that is damaged
         offline = " with the Hub switched on (HF_HUB_OFFLINE is set)" if datasets.config.HF_HUB_OFFLINE else ""
         where = "" if is_local else f". There is no such folder: check data.name, give a folder, or fetch it{offline}"
         raise UserError(f"the data set {name} cannot be loaded: {reason}{where}") from error

@@ -74,6 +74,8 @@ def _utterance(
     place = os.path.join(base, name)
     if data.filter_votes and (votes := outvoted(row)):
         drops.add("votes", id, votes)
+    elif start < 0:
+        drops.add("bad_row", id, f"line {line}: an offset of {row['offset']!r}")
     elif not name or "\0" in name or not os.path.isfile(place):  # False for a loop of links
         drops.add("missing_audio", id, f"line {line}: no file {place}" if name else f"line {line}: names no file")
     else:
@@ -83,12 +85,24 @@ def _utterance(
 
 
 def _segment(row: dict[str, Any], columns: Columns) -> tuple[float, float | None]:
-    """Return start and end of a NeMo manifest's segment (``offset`` and ``duration``), else the whole file's."""
+    """Return start and end of a NeMo manifest's segment (``offset`` and ``duration``), else the whole file's.
+
+    A start below 0 means that the offset is none.
+    """
     seconds = as_seconds(row.get(columns.names["duration"])) if "duration" in columns.names else None
     if columns.names["audio"] != "audio_filepath" or row.get("offset") is None or seconds is None:
         return 0.0, None
-    offset = as_seconds(row["offset"]) or 0.0
+    offset = _offset(row["offset"])
     return offset, offset + seconds
+
+
+def _offset(value: Any) -> float:
+    """Return a cell as seconds from a file's beginning; below 0 for what is none."""
+    try:
+        offset = 0.0 if value == "" else float(value)
+    except (TypeError, ValueError):
+        return -1.0
+    return offset if 0 <= offset < float("inf") else -1.0
 
 
 def open_rows(path: Path, drops: Drops) -> tuple[list[str], Rows]:
@@ -120,7 +134,7 @@ def _json_rows(path: Path, drops: Drops) -> Rows:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:  # also bytes that are not UTF-8
+        except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8, and brackets without an end
             row, fault = None, f"not JSON: {error}"
         else:
             fault = f"expected an object, found {type(row).__name__}"

@@ -169,6 +169,8 @@ def _header(region: Region) -> str:
     header, fault = _decode(line)
     if fault:
         raise UserError(f"the first line of {region} is no text header ({fault}); expected a UTF-8 table")
+    if "\r" in header:
+        raise UserError(f"{region} has lines that end in CR alone; expected LF or CRLF: save it again with these")
     if not header.strip():
         raise UserError(f"{region} is empty; expected a header with column names and one row for each clip")
     return header

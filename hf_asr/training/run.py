@@ -97,16 +97,21 @@ def check_run_folder(arguments: Arguments, training: Any) -> Path | None:
 
 
 def _check_run_folder(arguments: Arguments, processes: int) -> Path | None:
-    run_dir, wanted = arguments.run_dir, arguments.training.get("resume_from_checkpoint")
-    if not wanted and (run_dir / "config.yaml").exists():
+    _refuse_overwriting(arguments)
+    wanted = arguments.training.get("resume_from_checkpoint")
+    checkpoint = checkpoint_to_resume(wanted, arguments.run_dir / "checkpoints")
+    if checkpoint is not None:
+        check_resume(arguments, checkpoint, processes)
+    return checkpoint
+
+
+def _refuse_overwriting(arguments: Arguments) -> None:
+    run_dir = arguments.run_dir
+    if (run_dir / "config.yaml").exists() and not arguments.training.get("resume_from_checkpoint"):
         raise UserError(
             f"expected a new run folder, found a run in {run_dir}. Give another experiment.name, delete the folder, "
             "or go on with it: training.resume_from_checkpoint=true"
         )
-    checkpoint = checkpoint_to_resume(wanted, run_dir / "checkpoints")
-    if checkpoint is not None:
-        check_resume(arguments, checkpoint, processes)
-    return checkpoint
 
 
 def begin_run(arguments: Arguments, training: Any) -> Path:
@@ -117,10 +122,11 @@ def begin_run(arguments: Arguments, training: Any) -> Path:
         training: The Trainer's arguments (which process this is).
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, or holds a run by now.
     """
     run_dir = arguments.run_dir
     if training.should_save:
+        _refuse_overwriting(arguments)  # another one may have begun it while this one was reading the corpus
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
             save_arguments(arguments, run_dir / "config.yaml")

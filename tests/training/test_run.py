@@ -49,6 +49,14 @@ def test_a_folder_with_a_run_is_refused_unless_resumed(arguments: Arguments) -> 
     check_run_folder(arguments, training_arguments(arguments))
 
 
+def test_a_run_that_is_started_twice_at_once_is_begun_once(arguments: Arguments) -> None:
+    training = training_arguments(arguments)
+    assert check_run_folder(arguments, training) is check_run_folder(arguments, training) is None
+    begin_run(arguments, training)
+    with pytest.raises(UserError, match="found a run"):
+        begin_run(arguments, training)
+
+
 def test_a_file_in_the_way_is_a_message(arguments: Arguments, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UserError, match=r"experiment\.output_dir"):
