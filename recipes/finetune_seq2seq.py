@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.cli.summary import summarize_run
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_baseline, score_split
+    from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
@@ -41,8 +42,8 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Model ----
     family = get_family(arguments.model, recipe="finetune_seq2seq")
-    processor = family.load_processor(arguments.model, arguments.data)
-    model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
+    processor = family.load_processor(arguments, None)
+    model: Any = family.load_model(arguments, processor)
     check_names(model, family, arguments.freeze, arguments.peft)
 
     # ---- Data ----
@@ -50,17 +51,17 @@ def main(argv: Sequence[str]) -> None:
     encoder = family.make_encoder(processor, model.config, arguments)
     if options.dry_run:
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
-        collator = family.make_collator(processor, model)
-        dry_run(model, processor, collator, splits["train"], encoder, training, cache=arguments.features.cache)
+        dry_run(model, family, processor, splits["train"], encoder, training, cache=arguments.features.cache)
         return
     run_dir = begin_run(arguments, training)
     prepared = prepare_splits(splits, encoder, arguments)
 
     # ---- Baseline: the untouched model ----
     model.to(training.device)
-    conditions = resolve_conditions(arguments.evaluation, training.device, model.dtype)
+    conditions = resolve_conditions(family, arguments, training.device, model.dtype)
     left_out = splits["test"].drops
     baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
+    prepared = drop_suspicious(model, family, processor, prepared, conditions, arguments, run_dir)
 
     # ---- Training ----
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
@@ -69,8 +70,10 @@ def main(argv: Sequence[str]) -> None:
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
-    chosen = replace(arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None)
-    model = family.load_model(chosen, arguments.data, processor, seed)
+    chosen = replace(
+        arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None, quantization="none"
+    )
+    model = family.load_model(replace(arguments, model=chosen), processor)
     model.to(training.device)
     results = score_split(
         model, family, processor, prepared["test"], conditions, arguments, run_dir / "test", left_out=left_out
@@ -78,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Card, summary, Hub ----
     if training.should_save:
-        notes = family.notes(processor, arguments.model, arguments.data)
+        notes = family.notes(arguments, processor)
         summarize_run(arguments, splits, prepared, trainer, trainable, baseline, results, notes)
         if arguments.hub.push:
             push_run(run_dir, arguments.hub.repo, private=arguments.hub.private)

@@ -30,9 +30,9 @@ def main(argv: Sequence[str]) -> None:
 
     begin_logging()
     family = get_family(arguments.model)
-    processor = family.load_processor(arguments.model, arguments.data)
     splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=needed_splits(arguments))
-    model_config = family.load_config(arguments.model, processor)
+    processor = family.load_processor(arguments, splits["train"].rows)
+    model_config = family.load_config(arguments, processor)
     prepared = prepare_splits(splits, family.make_encoder(processor, model_config, arguments), arguments)
     for name, split in prepared.items():
         size = (

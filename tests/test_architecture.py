@@ -18,6 +18,7 @@ PACKAGE = ROOT / "hf_asr"
 # A module may import what stands left of it, and its own part.
 ORDER = [
     "errors",
+    "files",
     "utterance",
     "text",
     "config",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_asr.cli.outcome import INTERRUPTED, disk_message, tell
+from hf_asr.cli.warnings import drop_known_warnings
 from hf_asr.errors import UserError
 
 # Verb, which is also its module's name, to the line that `hf-asr --help` shows.
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(verb: str, words: Sequence[str]) -> int:
     """Import a verb's module, parse its options and run it; return its exit code."""
+    drop_known_warnings()
     module = importlib.import_module(f"{__name__}.{verb}")
     parser = argparse.ArgumentParser(
         prog=f"hf-asr {verb}",

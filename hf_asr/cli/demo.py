@@ -88,8 +88,8 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     # ---- Model ----
     family = get_family(arguments.model, recipe="finetune_seq2seq")
-    processor = family.load_processor(arguments.model, arguments.data)
-    model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
+    processor = family.load_processor(arguments, None)
+    model: Any = family.load_model(arguments, processor)
 
     # ---- Data ----
     splits = build_splits(arguments.data, seed=seed)
@@ -99,7 +99,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     # ---- Baseline: the untouched model ----
     model.to(training.device)
-    conditions = resolve_conditions(arguments.evaluation, training.device, model.dtype)
+    conditions = resolve_conditions(family, arguments, training.device, model.dtype)
     baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir)
 
     # ---- Training ----
@@ -110,13 +110,13 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
     chosen = replace(arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None)
-    model = family.load_model(chosen, arguments.data, processor, seed)
+    model = family.load_model(replace(arguments, model=chosen), processor)
     model.to(training.device)
     results = score_split(model, family, processor, prepared["test"], conditions, arguments, run_dir / "test")
 
     # ---- Card and summary; a base model has nothing to be compared with ----
     if baseline is not None:
-        notes = family.notes(processor, arguments.model, arguments.data)
+        notes = family.notes(arguments, processor)
         summarize_run(arguments, splits, prepared, trainer, trainable, baseline, results, notes)
     return results
 

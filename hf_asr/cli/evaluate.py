@@ -77,8 +77,9 @@ def read_arguments(options: argparse.Namespace) -> Arguments:
     own = {name: "null" for name in OF_THE_MODEL if f"model.{name}" not in given}
     own["name_or_path"] = json.dumps(options.model, ensure_ascii=False)
     arguments = load_arguments(files, [*overrides, *(f"model.{name}={value}" for name, value in own.items())])
-    # A split that is scored is read whole, and one by one.
-    return replace(arguments, data=replace(arguments.data, streaming=False))
+    # A split that is scored is read whole, and one by one; a head is scored with the characters it was saved with.
+    data, ctc = replace(arguments.data, streaming=False), replace(arguments.ctc, vocabulary="checkpoint")
+    return replace(arguments, data=data, ctc=ctc)
 
 
 def make_folder(folder: Path) -> None:
@@ -120,12 +121,12 @@ def evaluate(
 
     seed = arguments.experiment.seed
     family = get_family(arguments.model)
-    processor = family.load_processor(arguments.model, arguments.data)
-    model: Any = family.load_model(arguments.model, arguments.data, processor, seed)
+    processor = family.load_processor(arguments, None)
+    model: Any = family.load_model(arguments, processor)
     model.to(device)
     splits = build_splits(arguments.data, seed=seed, names=(split,))
     prepared = prepare_splits(splits, family.make_encoder(processor, model.config, arguments), arguments)
-    conditions = resolve_conditions(arguments.evaluation, device, model.dtype)
+    conditions = resolve_conditions(family, arguments, device, model.dtype)
     return score_split(
         model,
         family,
@@ -142,6 +143,12 @@ def evaluate(
 
 def show(results: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Print the rates, what they were counted on, and where the files are."""
+    if "wer" not in results:
+        from hf_asr.cli.classifier_summary import score_lines
+
+        print(*(f"{name}: {text}" for name, text in score_lines(results)), sep="\n")
+        show_rest(results, options)
+        return
     low, high = results["wer_interval"]
     rates = ", ".join(f"{name.upper()} {100 * results[name]:.2f} %" for name in ("cer", "mer", "wil"))
     print(
@@ -154,6 +161,11 @@ def show(results: Mapping[str, Any], options: argparse.Namespace) -> None:
         f"{results['substitutions']:,} substitutions, {results['deletions']:,} deletions, "
         f"{results['insertions']:,} insertions, {results['hits']:,} hits"
     )
+    show_rest(results, options)
+
+
+def show_rest(results: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Print the speed, what was left out, and where the file is."""
     if results["rtfx"]:
         seconds, wall = results["seconds_of_audio"], results["wall_seconds"]
         print(f"{seconds:,.1f} s of audio in {wall:,.1f} s: RTFx {results['rtfx']:.1f}")

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from hf_asr.cli.warnings import drop_known_warnings
 from hf_asr.errors import UserError
 
 DONE, PROBLEM, IMPOSSIBLE = 0, 1, 2
@@ -53,6 +54,7 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         0 done, 2 for something impossible, 130 interrupted. Every rank returns it; ranks other than 0 put their number
         before the message, since the mistake may be theirs alone.
     """
+    drop_known_warnings()
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:

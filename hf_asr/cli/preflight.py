@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import datasets
 import torch
-from transformers import AutoModelForSpeechSeq2Seq, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from hf_asr.cli.machine import check_disk, check_machine, check_memory, check_model_reachable
 from hf_asr.config.arguments import Arguments
@@ -18,8 +18,10 @@ from hf_asr.data.checks import Check, Transcript
 from hf_asr.data.corpora import Split, build_splits
 from hf_asr.errors import UserError
 from hf_asr.features.cache import cache_dir, forecast_bytes
-from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.extract import ClipEncoder, FrontEnd, Tokenizer, TokenLabels
 from hf_asr.models import get_family
+from hf_asr.models.ctc_processor import CtcLabels, states_needed
+from hf_asr.models.family import ModelFamily
 from hf_asr.text import apply_pipeline
 from hf_asr.training.arguments import DEFAULTS, needed_splits
 from hf_asr.utterance import AudioRef, Drops
@@ -43,19 +45,26 @@ def check_run(arguments: Arguments) -> Iterator[Check]:
         num_workers=0 if isinstance(workers, str) else workers,
     )
     yield check_model_reachable(arguments.model.name_or_path, arguments.model.revision)
+    splits, unreadable = read_splits(arguments)
     text_side = None
     try:
-        text_side = load_text_side(arguments)
+        text_side = load_text_side(arguments, splits.get("train"))
         yield from (Check("language", ok=True, found=note) for note in text_side.notes)
-        yield from check_room(arguments, text_side.config)
+        yield from check_room(arguments, text_side)
     except UserError as error:
         yield Check("model", ok=False, expected="a model that can be trained", found=str(error), do="As it says.")
+    if unreadable:
+        yield Check("data", ok=False, expected="splits that can be read", found=unreadable, do="As it says.")
+    else:
+        yield from check_data(arguments, splits, text_side)
+
+
+def read_splits(arguments: Arguments) -> tuple[dict[str, Split], str]:
+    """Return the splits that a run reads, or none and what is wrong with them."""
     try:
-        splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=needed_splits(arguments))
+        return build_splits(arguments.data, seed=arguments.experiment.seed, names=needed_splits(arguments)), ""
     except UserError as error:
-        yield Check("data", ok=False, expected="splits that can be read", found=str(error), do="As it says.")
-        return
-    yield from check_data(arguments, splits, text_side)
+        return {}, str(error)
 
 
 def wanted_dtype(arguments: Arguments) -> str:
@@ -75,44 +84,44 @@ class TextSide:
     """What is loaded of a model: all but its weights.
 
     Attributes:
-        tokenizer: Its tokenizer.
+        family: Its family.
         config: Its configuration.
         encoder: Makes labels.
         notes: What the family has to say about the language.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    family: ModelFamily
     config: PreTrainedConfig
     encoder: ClipEncoder
     notes: list[str]
 
 
-def load_text_side(arguments: Arguments) -> TextSide:
-    """Load what makes labels, and the model's configuration.
+def load_text_side(arguments: Arguments, train: Split | None) -> TextSide:
+    """Load what makes labels, and the model's configuration; a vocabulary may come from the training split.
 
     Raises:
         UserError: The model cannot be found, or does not serve this language.
     """
     family = get_family(arguments.model)
-    processor = family.load_processor(arguments.model, arguments.data)
-    config = family.load_config(arguments.model, processor)
+    processor = family.load_processor(arguments, train.rows if train else None)
+    config = family.load_config(arguments, processor)
     encoder = family.make_encoder(processor, config, arguments)
-    return TextSide(processor.tokenizer, config, encoder, family.notes(processor, arguments.model, arguments.data))
+    return TextSide(family, config, encoder, family.notes(arguments, processor))
 
 
-def check_room(arguments: Arguments, config: PreTrainedConfig) -> Iterator[Check]:
+def check_room(arguments: Arguments, text_side: TextSide) -> Iterator[Check]:
     """Forecast the memory and the disk that weights and checkpoints take at most, everything being trained."""
-    weights = 4 * num_parameters(config)
+    weights = 4 * num_parameters(text_side.family, text_side.config)
     kept = arguments.training.get("save_total_limit", DEFAULTS["save_total_limit"]) or 1
     states = weights * (2 + ADAM_STATES)
     yield check_memory(states, "weights, gradients and AdamW's states", on_cpu=is_on_cpu(arguments))
     yield check_disk(arguments.run_dir, (kept + 1) * weights * (1 + ADAM_STATES) + weights, "checkpoints")
 
 
-def num_parameters(config: PreTrainedConfig) -> int:
+def num_parameters(family: ModelFamily, config: PreTrainedConfig) -> int:
     """Count a model's parameters without making its weights."""
     with torch.device("meta"):
-        return int(AutoModelForSpeechSeq2Seq.from_config(config).num_parameters())
+        return int(family.build(config).num_parameters())
 
 
 @dataclass
@@ -172,7 +181,10 @@ def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: Tex
     yield checks.check_script(transcripts)
     yield check_sample_of_audio(samples)
     if text_side is not None:
-        yield from check_labels(transcripts, text_side.tokenizer, text_side.encoder)
+        if isinstance(text_side.encoder.labeller, TokenLabels):
+            yield from check_labels(transcripts, text_side.encoder.labeller)
+        if isinstance(text_side.encoder.labeller, CtcLabels):
+            yield from check_ctc_labels(transcripts, text_side.encoder.labeller, text_side.encoder.front_end)
         yield from check_cache(arguments, samples, text_side.encoder)
 
 
@@ -218,28 +230,46 @@ def check_sample_of_audio(samples: Sequence[Sample]) -> Check:
     return checks.check_audio([place for place, _ in clips], [audio for _, audio in clips], total)
 
 
-def check_labels(
-    transcripts: Sequence[Transcript], tokenizer: PreTrainedTokenizerBase, encoder: ClipEncoder
-) -> Iterator[Check]:
+def check_labels(transcripts: Sequence[Transcript], labeller: TokenLabels) -> Iterator[Check]:
     """Yield what becomes of the texts as labels: length, the way back, characters."""
-    labels = [encoder.labels(item.text) for item in transcripts]
+    labels = [labeller.encode(item.text) for item in transcripts]
     places = [item.place for item in transcripts]
-    yield checks.check_label_lengths(places, [len(ids) for ids in labels], encoder.max_label_tokens)
-    written = [ids[len(encoder.label_prefix) : -1] for ids in labels]
-    yield checks.check_round_trip(transcripts, [str(tokenizer.decode(ids)) for ids in written])
-    yield checks.check_characters(transcripts, Spelling(tokenizer))
+    yield checks.check_label_lengths(places, [len(ids) for ids in labels], labeller.max_tokens)
+    written = [ids[len(labeller.prefix) : -1] for ids in labels]
+    yield checks.check_round_trip(transcripts, [str(labeller.tokenizer.decode(ids)) for ids in written])
+    yield checks.check_characters(transcripts, Spelling(labeller.tokenizer))
+
+
+def check_ctc_labels(transcripts: Sequence[Transcript], labeller: CtcLabels, front_end: FrontEnd) -> Iterator[Check]:
+    """Yield what a CTC head makes of the texts: characters that it lacks, texts too long for their clips."""
+    characters = checks.check_characters(transcripts, lambda text: labeller.read(labeller.encode(text)))
+    yield replace(
+        characters, do="Set ctc.vocabulary=extend, or choose a data.text_pipeline that writes them otherwise."
+    )
+    short = []
+    for item in transcripts:
+        needed = states_needed(labeller.encode(item.text))
+        if item.duration and needed > (there := labeller.states(int(item.duration * front_end.frames_per_second))):
+            short.append(f"{item.place}: {needed} needed, {there} there")
+    yield Check(
+        "labels against frames",
+        ok=not short,
+        found="every clip has frames enough" if not short else checks.name_some(short),
+        expected="a frame for every character, and one between two that are alike",
+        do="Nothing, if they are few: they are left out and named. Else check that texts belong to their clips.",
+    )
 
 
 class Spelling:
     """A tokenizer's way from a text to tokens and back, without special tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
     def __call__(self, text: str) -> str:
         """Return what is left of a text."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return str(self.tokenizer.decode(ids))
+        return str(self.tokenizer.decode(list(ids)))
 
 
 def check_cache(arguments: Arguments, samples: Sequence[Sample], encoder: ClipEncoder) -> Iterator[Check]:

@@ -64,6 +64,23 @@ def _seconds_kept(prepared: PreparedSplit, drops: Drops) -> list[float] | None:
     return [seconds for id, seconds in clips if id not in dropped]
 
 
+def sizes_of_run(
+    splits: Mapping[str, Split], prepared: Mapping[str, PreparedSplit], trainer: Any, results: Mapping[str, Any]
+) -> dict[str, SplitSize]:
+    """Return how much of each split a run used, what was left out while training and decoding taken off."""
+    in_decoding = _more_drops(results, all_drops(splits["test"], prepared["test"]))
+    in_use = {"train": trainer.drops, "validation": trainer.validation_drops, "test": in_decoding}
+    return split_sizes(splits, prepared, in_use)
+
+
+def data_summary_of(sizes: Mapping[str, SplitSize]) -> dict[str, dict[str, Any]]:
+    """Return what a card says about each split."""
+    return {
+        name: {"utterances": size.kept, "seconds": size.seconds, "drops": dict(size.dropped)}
+        for name, size in sizes.items()
+    }
+
+
 def summarize_run(
     arguments: Arguments,
     splits: Mapping[str, Split],
@@ -87,13 +104,8 @@ def summarize_run(
         notes: What the family has to say on the card.
     """
     run_dir = arguments.run_dir
-    in_decoding = _more_drops(results, all_drops(splits["test"], prepared["test"]))
-    in_use = {"train": trainer.drops, "validation": trainer.validation_drops, "test": in_decoding}
-    sizes = split_sizes(splits, prepared, in_use)
-    data_summary = {
-        name: {"utterances": size.kept, "seconds": size.seconds, "drops": dict(size.dropped)}
-        for name, size in sizes.items()
-    }
+    sizes = sizes_of_run(splits, prepared, trainer, results)
+    data_summary = data_summary_of(sizes)
     notes = [*notes, *(warning for split in splits.values() for warning in split.warnings)]
     rate = main_rate(arguments.data.language)
     difference = compare_results(run_dir / "baseline", run_dir / "test", rate=rate) if baseline else None

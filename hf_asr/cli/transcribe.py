@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_asr.errors import UserError
-from hf_asr.inference.formats import FORMATS, SUBTITLES, Transcript, subtitle_names, write_whole
+from hf_asr.files import write_whole
+from hf_asr.inference.formats import FORMATS, SUBTITLES, Transcript, subtitle_names
 from hf_asr.utterance import Drops
 
 EXAMPLE = "hf-asr transcribe --model runs/whisper_ru/best_checkpoint --input talk.mp3 --output talk.srt"

@@ -6,53 +6,18 @@ what docs/configuration.md is made from.
 
 from __future__ import annotations
 
-import math
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Bounds(NamedTuple):
-    """The range of a number.
-
-    Attributes:
-        low: Smallest value; None for no limit.
-        high: Largest value; None for no limit.
-        above: ``low`` itself is outside.
-        below: ``high`` itself is outside.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    above: bool = False
-    below: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        assert isinstance(value, int | float)
-        too_low = self.low is not None and (value <= self.low if self.above else value < self.low)
-        too_high = self.high is not None and (value >= self.high if self.below else value > self.high)
-        return not (too_low or too_high)
-
-    def __str__(self) -> str:
-        low = None if self.low is None else f"{'more than' if self.above else 'at least'} {plain(self.low)}"
-        high = None if self.high is None else f"{'less than' if self.below else 'at most'} {plain(self.high)}"
-        return " and ".join(part for part in (low, high) if part)
-
-
-def plain(number: float) -> str:
-    """Write a number without an exponent or a trailing .0 where it is whole."""
-    return str(int(number)) if float(number).is_integer() else str(number)
-
-
-POSITIVE = Bounds(0, above=True)
-AT_LEAST_0 = Bounds(0)
-FINITE = Bounds(0, math.inf, below=True)
-AT_LEAST_1 = Bounds(1)
-SHARE = Bounds(0, 1, below=True)
+from hf_asr.config.adapting import CtcArguments, FreezeArguments, HeadArguments, PeftArguments
+from hf_asr.config.augmentations import AugmentArguments
+from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bounds, option, required
 
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
 METRICS = ("wer", "cer", "mer", "wil")
 CORPORA = ("common_voice", "gigaspeech", "manifest", "audiofolder", "hub", "synthetic")
+WINDOWS = ("full", "thinned", "clip")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # "kernels-community/..." names are left out: they load code from the Hub, and nothing here executes remote code.
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
@@ -73,22 +38,6 @@ CORPUS_KEYS = (
     "min_seconds",
     "max_seconds",
 )
-
-
-def option(default: Any, help: str, **rules: Any) -> Any:
-    """Declare a field with an immutable default; mutable ones use ``dataclasses.field`` with the same metadata.
-
-    Args:
-        default: Its value.
-        help: One sentence for docs/configuration.md.
-        rules: ``choices``, ``bounds``, or ``check``, the name of a check in :mod:`hf_asr.config.checks`.
-    """
-    return field(default=default, metadata={"help": help, **rules})
-
-
-def required(help: str, **rules: Any) -> Any:
-    """Declare a field that a configuration must give."""
-    return field(default=MISSING, metadata={"help": help, **rules})
 
 
 @dataclass
@@ -124,9 +73,30 @@ class ModelArguments:
         "Type of the loaded weights; `auto` is float32: half-precision weights do not train.",
         choices=DTYPES,
     )
+    quantization: str = option(
+        "none", "Store the frozen base in 8 or 4 bits (bitsandbytes); needs adapters.", choices=("none", "8bit", "4bit")
+    )
+    double_quant: bool = option(True, "Quantise the scales of a 4-bit base as well.")
+    compute_dtype: str = option(
+        "auto", "Type in which a quantised base computes; `auto` is bfloat16 where the device has it.", choices=DTYPES
+    )
+    adapter_language: str | None = option(
+        None, "Language adapter of an MMS checkpoint, as ISO 639-3, such as `rus`; new ones are trained from random."
+    )
     attn_implementation: str = option("sdpa", "How attention is computed.", choices=ATTENTION)
     window: str = option(
-        "full", "How much of the encoder's window a clip keeps; `full` is all of it.", choices=("full",)
+        "full",
+        "How much of the encoder's window a clip keeps: all of it, the silence behind it thinned, or the clip alone.",
+        choices=WINDOWS,
+    )
+    window_keep_seconds: float = option(
+        0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=AT_LEAST_0
+    )
+    window_stride: int = option(
+        10, "Of the silence behind that, a thinned window keeps every how many-th position.", bounds=AT_LEAST_1
+    )
+    window_mix: float = option(
+        0.0, "Share of the training batches that keep the full window with `thinned` or `clip`.", bounds=SHARE
     )
     dropout: float = option(0.0, "Dropout of the layers' outputs.", bounds=SHARE)
     attention_dropout: float = option(0.0, "Dropout of the attention weights.", bounds=SHARE)
@@ -189,6 +159,18 @@ class DataArguments:
         bounds=AT_LEAST_0,
     )
     on_bad_clip: str = option("skip", "A broken clip is skipped and named, or ends the run.", choices=("skip", "raise"))
+    batch_seconds: float | None = option(
+        None,
+        "Batches of clips of like length, of at most so many seconds with their padding, in place of "
+        "`training.per_device_train_batch_size`; of the two, the one that is given later holds.",
+        bounds=POSITIVE,
+    )
+    drop_suspicious: float | None = option(
+        None,
+        "Training clips whose transcript the untouched model contradicts with a CER above this are left out, counted "
+        "and listed.",
+        bounds=POSITIVE,
+    )
     level: str = option("none", "Levelling of the waveform.", choices=("none", "peak", "rms"))
     trim_silence: bool = option(False, "Cut silence off both ends.")
     num_workers: int | str = option(
@@ -226,45 +208,13 @@ class FeatureArguments:
         choices=("auto",),
         bounds=AT_LEAST_1,
     )
-
-
-@dataclass
-class FreezeArguments:
-    """What is not trained, and learning rates of single groups."""
-
-    groups: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Groups of the family (such as `encoder`, `embeddings`), or globs over parameter names, that stay "
-            "frozen."
-        },
+    bank: str = option(
+        "off",
+        "Keep a frozen encoder's states on disk and reuse them every epoch; `auto` does so where nothing can change "
+        "them and they fit.",
+        choices=("off", "auto", "on"),
     )
-    last_n_encoder_layers: int | None = option(
-        None, "Of the encoder, train only this many last layers.", bounds=AT_LEAST_0
-    )
-    learning_rates: dict[str, float] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Learning rate by group, in place of `training.learning_rate`.",
-            "check": "learning_rates",
-        },
-    )
-
-
-@dataclass
-class PeftArguments:
-    """Adapters in place of full fine-tuning."""
-
-    method: str = option("none", "Kind of adapter.", choices=("none", "lora"))
-    r: int = option(32, "Rank of the adapter matrices.", bounds=AT_LEAST_1)
-    alpha: float = option(64, "Scale of the update, divided by `r`.", bounds=POSITIVE)
-    dropout: float = option(0.05, "Dropout before the adapter.", bounds=SHARE)
-    target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Names of the adapted modules; by default the family's."}
-    )
-    merge: bool = option(
-        True, "Add the adapters into the weights of `best_checkpoint`; `false` keeps them beside it, to load with peft."
-    )
+    bank_max_gb: float = option(50.0, "Most disk the bank may take, in GB.", bounds=POSITIVE)
 
 
 @dataclass
@@ -281,6 +231,13 @@ class TrainingKeys:
     early_stopping_patience: int = option(
         3, "Validations without a better result after which training ends; 0 turns it off.", bounds=AT_LEAST_0
     )
+    ema: float | str = option(
+        "off",
+        "Decay of an exponential moving average of the weights, such as 0.999; validation, test and `best_checkpoint` "
+        "then use the average.",
+        choices=("off",),
+        bounds=SHARE,
+    )
     log_sample_ids: bool = option(False, "Write the ids of every step to `sample_ids.jsonl`.")
     resume_from_checkpoint: bool | str = option(
         False, "Go on with the run in the run folder from its newest whole checkpoint, or from the one at this path."
@@ -296,7 +253,7 @@ class EvaluationArguments:
         default_factory=lambda: list(METRICS), metadata={"help": "Rates that are reported.", "check": "metrics"}
     )
     batch_size: int = option(8, "Clips decoded together, on each device.", bounds=AT_LEAST_1)
-    window: str = option("full", "As `model.window`, for decoding.", choices=("full",))
+    window: str = option("full", "As `model.window`, for decoding.", choices=WINDOWS)
     dtype: str = option(
         "auto",
         "Type in which it decodes; `auto` is float32 on a CPU, bfloat16 where the device has it.",
@@ -335,8 +292,11 @@ class Arguments:
     model: ModelArguments
     data: DataArguments = field(default_factory=DataArguments)
     features: FeatureArguments = field(default_factory=FeatureArguments)
+    augment: AugmentArguments = field(default_factory=AugmentArguments)
     freeze: FreezeArguments = field(default_factory=FreezeArguments)
     peft: PeftArguments = field(default_factory=PeftArguments)
+    ctc: CtcArguments = field(default_factory=CtcArguments)
+    head: HeadArguments = field(default_factory=HeadArguments)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationArguments = field(default_factory=EvaluationArguments)
     hub: HubArguments = field(default_factory=HubArguments)
@@ -352,8 +312,11 @@ SECTIONS: dict[str, type[Any]] = {
     "model": ModelArguments,
     "data": DataArguments,
     "features": FeatureArguments,
+    "augment": AugmentArguments,
     "freeze": FreezeArguments,
     "peft": PeftArguments,
+    "ctc": CtcArguments,
+    "head": HeadArguments,
     "evaluation": EvaluationArguments,
     "hub": HubArguments,
 }

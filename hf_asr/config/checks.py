@@ -12,16 +12,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from hf_asr.config.arguments import (
-    AT_LEAST_1,
     COLUMNS,
     CORPORA,
     CORPUS_KEYS,
-    FINITE,
     METRICS,
     SECTIONS,
-    SHARE,
     SPLITS,
-    Bounds,
     DataArguments,
     SourceKeys,
     TrainingKeys,
@@ -37,7 +33,9 @@ from hf_asr.config.names import (
     TRAINING_BOUNDS,
     TRAINING_CHOICES,
 )
+from hf_asr.config.options import AT_LEAST_1, FINITE, SHARE, Bounds
 from hf_asr.config.owners import GENERATION_OWNERS, TRAINING_OWNERS, TRAINING_REMOVED
+from hf_asr.config.together import EITHER_OR, value_at
 
 # language[-extlang][-script][-region][-variant], RFC 5646 without extensions and private use.
 LANGUAGE_TAG = re.compile(
@@ -68,6 +66,9 @@ def check_tree(tree: Mapping[Any, Any]) -> Iterator[str]:
     Yields:
         A sentence for each problem.
     """
+    for first, second in EITHER_OR:
+        if value_at(tree, first) is not None and value_at(tree, second) is not None:
+            yield f"{first}: expected it or {second}, found both. Remove one of them."
     for section, values in tree.items():
         if section not in SECTION_NAMES:
             yield unknown_key("", section, SECTION_NAMES)
@@ -122,7 +123,13 @@ def check_field(path: str, value: Any, field: Field[Any]) -> Iterator[str]:
     rules = field.metadata
     wrong = list(check_value(path, value, str(field.type), rules.get("choices", ()), rules.get("bounds")))
     yield from wrong
-    if not wrong and "check" in rules:
+    if not wrong and "pair" in rules:
+        yield from check_pair(path, value, rules["bounds"])
+    if not wrong and "members" in rules:
+        yield from check_members(path, value, rules["members"])
+    if not wrong and "transform" in rules:
+        yield from check_section(value, fields_of(rules["transform"]), path)
+    elif not wrong and "check" in rules:
         yield from CHECKS[rules["check"]](path, value)
 
 
@@ -216,7 +223,11 @@ def check_held_out(path: str, value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"{path}: expected a mapping such as {{validation: 0.05, test: 0, by: speaker}}, found {found(value)}."
         return
-    shares = {key: share for key, share in value.items() if key != "by"}
+    lists = {key: names for key, names in value.items() if key in ("validation", "test") and isinstance(names, list)}
+    for key, names in lists.items():
+        if not names or not all(isinstance(name, str) for name in names):
+            yield f'{path}.{key}: expected speakers as quoted texts, such as ["03", "08"], found {found(names)}.'
+    shares = {key: share for key, share in value.items() if key not in ("by", *lists)}
     wrong = list(check_items(path, shares, ("validation", "test"), "float", SHARE))
     yield from (
         problem.replace("Known here: validation, test.", "Known here: validation, test, by.") for problem in wrong
@@ -299,6 +310,36 @@ def check_learning_rates(path: str, value: Mapping[str, Any]) -> Iterator[str]:
     yield from check_items(path, value, value, "float", FINITE)
 
 
+def check_pair(path: str, value: list[float], bounds: Bounds | None) -> Iterator[str]:
+    """A range is its lower and its upper end, which may be equal."""
+    inside = bounds is None or all(number in bounds for number in value)
+    if len(value) != 2 or value[0] > value[1] or not inside:
+        limits = f", each {bounds}" if bounds else ""
+        yield f"{path}: expected a range [low, high]{limits}, found {found(value)}."
+
+
+def check_members(path: str, value: list[str], members: tuple[str, ...]) -> Iterator[str]:
+    """A list of names among those that there are."""
+    for name in value:
+        if name not in members:
+            near = get_close_matches(name, members, n=1)
+            more = f" Did you mean {near[0]}?" if near else ""
+            yield f"{path}: expected names among {', '.join(members)}, found '{name}'.{more}"
+
+
+def check_scales(path: str, value: list[int]) -> Iterator[str]:
+    """Scales are numbers of frames, each once."""
+    if not value or min(value) < 1 or len(set(value)) < len(value):
+        yield f"{path}: expected whole numbers of at least 1, each once, such as [1, 2, 4], found {found(value)}."
+
+
+def check_unfreeze(path: str, value: Mapping[Any, Any]) -> Iterator[str]:
+    """Epochs are whole numbers, their groups lists that are not empty; which groups there are, the family knows."""
+    for epoch, groups in value.items():
+        if not groups:
+            yield f"{path}.{epoch}: expected groups that are trained from epoch {epoch} on, found none. Name some."
+
+
 CHECKS: dict[str, Callable[[str, Any], Iterator[str]]] = {
     "folder_name": check_folder_name,
     "language": check_language,
@@ -309,6 +350,8 @@ CHECKS: dict[str, Callable[[str, Any], Iterator[str]]] = {
     "columns": check_columns,
     "limit": check_limit,
     "learning_rates": check_learning_rates,
+    "scales": check_scales,
+    "unfreeze": check_unfreeze,
     "scheduler": check_scheduler,
     "generation": check_generation,
 }

@@ -34,6 +34,11 @@ def is_mapping(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
+def is_lists_by_number(value: Any) -> bool:
+    """Tell whether it is a mapping of whole numbers (a command line gives them as texts) to lists of texts."""
+    return isinstance(value, dict) and all(str(key).isdigit() and is_texts(item) for key, item in value.items())
+
+
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "int": ("a whole number", is_whole),
@@ -58,6 +63,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "dict[str, str]": ("a mapping to texts", is_mapping),
     "dict[str, int]": ("a mapping to whole numbers", is_mapping),
     "dict[str, float]": ("a mapping to numbers", is_mapping),
+    "dict[int, list[str]]": ("a mapping of whole numbers to lists of texts", is_lists_by_number),
     "dict[str, bool]": (
         "a mapping to true or false",
         lambda value: is_mapping(value) and all(isinstance(item, bool) for item in value.values()),
@@ -107,6 +113,8 @@ def hint(value: Any, kinds: str) -> str:
 
 def tidy(value: Any, kinds: str) -> Any:
     """Return ``value`` as the program takes it: 1000.0 becomes 1000 where only a whole number is allowed."""
+    if kinds == "dict[int, list[str]]":
+        return {int(key): item for key, item in value.items()}
     whole_only = "int" in split_kinds(kinds) and "float" not in split_kinds(kinds)
     return int(value) if whole_only and is_number(value) else value
 

@@ -7,7 +7,7 @@ because null always means "not given". Keys that something else of ours owns are
 
 from __future__ import annotations
 
-from hf_asr.config.arguments import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, SHARE, Bounds
+from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, SHARE, Bounds
 
 # Seq2SeqTrainingArguments.
 TRAINING: dict[str, str] = {
@@ -141,6 +141,7 @@ GENERATION: dict[str, str] = {
 
 # Schedules of transformers.optimization and what each takes beside warm-up and length.
 _PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+_STABLE = ("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles")
 SCHEDULERS: dict[str, tuple[str, ...]] = {
     "linear": (),
     "cosine": ("num_cycles",),
@@ -152,14 +153,10 @@ SCHEDULERS: dict[str, tuple[str, ...]] = {
     "reduce_lr_on_plateau": _PLATEAU,
     "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
     "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
-    "warmup_stable_decay": (
-        "num_decay_steps",
-        "num_stable_steps",
-        "warmup_type",
-        "decay_type",
-        "min_lr_ratio",
-        "num_cycles",
-    ),
+    "warmup_stable_decay": _STABLE,
+    "wsd": _STABLE,
+    "one_cycle": ("div_factor", "final_div_factor", "anneal_strategy", "three_phase"),  # ours, over torch's OneCycleLR
+    "plateau": _PLATEAU,  # reduce_lr_on_plateau
     "greedy": (*_PLATEAU, "warmup", "max_lr", "verbose", "smooth", "window_size", "reset_start"),
 }
 
@@ -228,13 +225,23 @@ TRAINING_CHOICES: dict[str, tuple[str, ...]] = {
     "log_level": LOG_LEVELS,
     "log_level_replica": LOG_LEVELS,
     # What our validation reports.
-    "metric_for_best_model": ("wer", "cer", "mer", "wil", "loss"),
+    "metric_for_best_model": ("wer", "cer", "mer", "wil", "loss", "accuracy", "macro_f1", "rmse", "r2"),
     # The other two of transformers make the order depend on how a step is cut into batches.
     "train_sampling_strategy": ("random", "sequential"),
 }
 
-# YAML 1.1 reads an unquoted no as false; these keys have the word among their values.
-NO_IS_A_WORD: tuple[str, ...] = ("eval_strategy", "save_strategy", "logging_strategy")
+# YAML 1.1 reads an unquoted no or off as false, on as true; these keys have the words among their values.
+# Section to key to the words that false and true stand for.
+WORDS_FOR_BOOLEANS: dict[str, dict[str, dict[bool, str]]] = {
+    "training": {
+        "eval_strategy": {False: "no"},
+        "save_strategy": {False: "no"},
+        "logging_strategy": {False: "no"},
+        "ema": {False: "off"},
+    },
+    "features": {"bank": {False: "off", True: "on"}},
+    "model": {"quantization": {False: "none"}},
+}
 
 TRAINING_BOUNDS: dict[str, Bounds] = {
     "per_device_train_batch_size": AT_LEAST_1,

@@ -22,10 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 from hf_asr.config.arguments import SECTIONS, Arguments, TrainingKeys
 from hf_asr.config.checks import check_tree, fields_of
 from hf_asr.config.kinds import tidy
-from hf_asr.config.names import NO_IS_A_WORD, TRAINING
+from hf_asr.config.names import TRAINING, WORDS_FOR_BOOLEANS
 from hf_asr.config.paths import absolute_paths
-from hf_asr.config.together import check_together
+from hf_asr.config.together import EITHER_OR, check_together, value_at
 from hf_asr.errors import UserError
+from hf_asr.files import write_whole
 
 OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=", re.ASCII)
 
@@ -61,7 +62,7 @@ def load_arguments(config_files: Sequence[str | Path], overrides: Sequence[str] 
     complete = len(trees) == len(config_files) + len(overrides)
     merged: dict[str, Any] = {}
     for tree in trees:
-        merged = merge(merged, tree)
+        merged = merge(without_the_other(merged, tree), tree)
     resolved, unresolved = resolve(merged)
     problems += unresolved
     if not problems:
@@ -185,12 +186,16 @@ def read_override(text: str) -> dict[str, Any]:
 
 
 def normalized(tree: dict[Any, Any]) -> dict[Any, Any]:
-    """Take YAML 1.1's false back to the word "no" where the word is a value."""
-    training = tree.get("training")
-    if isinstance(training, dict):
-        words = {key: "no" for key in NO_IS_A_WORD if training.get(key) is False}
-        return {**tree, "training": {**training, **words}}
-    return tree
+    """Take YAML 1.1's false and true back to the words "no", "off", "on" where the words are values."""
+    changed = dict(tree)
+    for section, keys in WORDS_FOR_BOOLEANS.items():
+        values = tree.get(section)
+        if isinstance(values, dict):
+            words = {
+                key: word for key, words in keys.items() for flag, word in words.items() if values.get(key) is flag
+            }
+            changed[section] = {**values, **words}
+    return changed
 
 
 def merge(earlier: Mapping[Any, Any], later: Mapping[Any, Any], path: str = "") -> dict[Any, Any]:
@@ -208,6 +213,15 @@ def merge(earlier: Mapping[Any, Any], later: Mapping[Any, Any], path: str = "") 
         elif value is not None or path:  # an empty section says nothing; a key that is null takes its value back
             merged[key] = value
     return merged
+
+
+def without_the_other(earlier: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a value back whose alternative a later source gives, see :data:`EITHER_OR`."""
+    for first, second in (*EITHER_OR, *(pair[::-1] for pair in EITHER_OR)):
+        if value_at(later, first) is not None and value_at(earlier, second) is not None:
+            section, key = second.split(".")
+            earlier = {**earlier, section: {name: item for name, item in earlier[section].items() if name != key}}
+    return earlier
 
 
 def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -253,10 +267,7 @@ def save_arguments(arguments: Arguments, path: str | Path) -> None:
     """
     tree = asdict(absolute_paths(arguments))
     tree["data"]["corpus"] = tree["data"]["corpus"] or None
-    target = Path(path)
-    staging = target.with_name(f"incomplete-{target.name}")
-    staging.write_text(OmegaConf.to_yaml(OmegaConf.create(literal(tree))), encoding="utf-8")
-    os.replace(staging, target)
+    write_whole(path, OmegaConf.to_yaml(OmegaConf.create(literal(tree))), errors="strict")
 
 
 def literal(value: Any) -> Any:
@@ -294,6 +305,21 @@ def parse_recipe(
         UserError: An unknown option, or no configuration.
         ConfigError: Anything is wrong with the configuration.
     """
+    options = parse_words(argv, description, allow_dry_run=allow_dry_run)
+    return load_arguments(options.config, options.overrides), options
+
+
+def parse_words(argv: Sequence[str], description: str, *, allow_dry_run: bool = True) -> argparse.Namespace:
+    """Split the command line of a recipe into ``config``, ``overrides`` and ``dry_run``; no file is read.
+
+    Args:
+        argv: As for :func:`parse_recipe`.
+        description: What the recipe does, for --help.
+        allow_dry_run: The recipe has --dry-run.
+
+    Raises:
+        UserError: An unknown option, or no configuration.
+    """
     parser = RecipeParser(
         description=description,
         allow_abbrev=False,
@@ -314,7 +340,7 @@ def parse_recipe(
     options.overrides = [word for word in argv if is_override(word) or word in rest]
     if not options.config:
         parser.error("--config: expected a YAML file, found none")
-    return load_arguments(options.config, options.overrides), options
+    return options
 
 
 def is_override(word: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hf_asr.config.arguments import SPLITS, Arguments, DataArguments
+from hf_asr.config.augmentations import AugmentArguments
 
 # Corpora whose data.name is a Hub id or a folder; an id stays as it is because there is no such folder.
 NAMES_ARE_PLACES = ("hub", "gigaspeech")
@@ -16,6 +17,10 @@ TRAINING_PATHS = ("resume_from_checkpoint", "deepspeed", "fsdp_config")
 def absolute_paths(arguments: Arguments) -> Arguments:
     """Return a copy whose local paths are absolute; relative ones count from the working directory."""
     experiment, model, features = arguments.experiment, arguments.model, arguments.features
+    augment: dict[str, Any] = {
+        name: local_mapping(value, ("folder",)) if isinstance(value, dict) else value
+        for name, value in vars(arguments.augment).items()
+    }
     training = {key: local(value) if key in TRAINING_PATHS else value for key, value in arguments.training.items()}
     return replace(
         arguments,
@@ -27,6 +32,7 @@ def absolute_paths(arguments: Arguments) -> Arguments:
         ),
         data=DataArguments(**local_data(vars(arguments.data))),
         features=replace(features, cache_dir=features.cache_dir and absolute(features.cache_dir)),
+        augment=AugmentArguments(**augment),
         training=training,
     )
 
@@ -41,6 +47,11 @@ def local(value: Any) -> Any:
     if isinstance(value, str) and value and os.path.exists(os.path.expanduser(value)):
         return absolute(value)
     return value
+
+
+def local_mapping(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Make the paths under some keys of a mapping absolute, whether or not they exist."""
+    return {key: absolute(value) if key in keys and value else value for key, value in values.items()}
 
 
 def local_folder(value: str) -> str:

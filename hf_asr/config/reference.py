@@ -8,7 +8,8 @@ from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any
 
-from hf_asr.config.arguments import CORPUS_KEYS, SECTIONS, Bounds, SourceKeys, TrainingKeys
+from hf_asr.config.arguments import CORPUS_KEYS, SECTIONS, SourceKeys, TrainingKeys
+from hf_asr.config.augmentations import TRANSFORMS
 from hf_asr.config.checks import fields_of
 from hf_asr.config.kinds import expected
 from hf_asr.config.names import (
@@ -19,6 +20,7 @@ from hf_asr.config.names import (
     TRAINING_BOUNDS,
     TRAINING_CHOICES,
 )
+from hf_asr.config.options import Bounds
 from hf_asr.config.owners import GENERATION_OWNERS, TRAINING_OWNERS, TRAINING_REMOVED
 
 INTRODUCTION = """# Configuration
@@ -74,7 +76,7 @@ data:
 ```
 
 Shares are of the speakers (or clips), chosen by a hash of the id, so the same ones in every run; `held_out` carves only
-what `splits` does not give.
+what `splits` does not give. In place of a share it takes a list of speakers, quoted: `test: ["03", "08"]`.
 """
 
 SOURCES = """### data.sources
@@ -95,7 +97,8 @@ A source may also have:
 
 # What hf_asr.training.arguments sets where a configuration does not; a test compares the two.
 TRAINING_DEFAULTS: dict[str, str] = {
-    "learning_rate": "1e-05 for full fine-tuning, 5e-05 with a frozen encoder, 0.001 for LoRA; logged",
+    "learning_rate": "1e-05 for full fine-tuning, 5e-05 with a frozen encoder, 0.001 for LoRA and AdaLoRA, 0.0005 for "
+    "DoRA, 0.0002 on a quantised base; logged",
     "num_train_epochs": "3",
     "per_device_train_batch_size": "8",
     "warmup_steps": "0.1, a share of all steps",
@@ -130,6 +133,8 @@ def parts() -> Iterator[str]:
             yield SPLITS
             yield SOURCES.replace("KEYS", keys)
             yield fields_table("data.sources[]", fields_of(SourceKeys))
+        if name == "augment":
+            yield from transform_parts()
         if name == "evaluation":
             yield from generation_parts()
 
@@ -151,6 +156,14 @@ def training_parts() -> Iterator[str]:
     yield table(("name", "today"), ((f"`{name}`", text) for name, text in TRAINING_REMOVED.items()))
 
 
+def transform_parts() -> Iterator[str]:
+    """Yield the keys of every transform."""
+    yield "Hear and see them: docs/augmentation.md. A range is `[low, high]`: a number is drawn evenly from it.\n"
+    for name, transform in TRANSFORMS.items():
+        yield f"### augment.{name}\n\n{transform.__doc__}\n"
+        yield fields_table(f"augment.{name}", fields_of(transform))
+
+
 def generation_parts() -> Iterator[str]:
     """Yield the names of evaluation.generation."""
     yield "### evaluation.generation\n"
@@ -165,13 +178,25 @@ def fields_table(path: str, fields: Mapping[str, Field[Any]]) -> str:
     rows = (
         (
             f"`{path}.{name}`",
-            expected(str(field.type), field.metadata.get("choices", ()), field.metadata.get("bounds")),
+            value_of(field),
             default_of(field),
             field.metadata["help"],
         )
         for name, field in fields.items()
     )
     return table(("key", "value", "default", "what it is"), rows)
+
+
+def value_of(field: Field[Any]) -> str:
+    """Say what a key may hold."""
+    rules = field.metadata
+    if "pair" in rules:
+        return f"a range{f' ({bounds})' if (bounds := rules['bounds']) else ''}"
+    if "members" in rules:
+        return f"a list of names among {', '.join(rules['members'])}"
+    if "transform" in rules:
+        return "a mapping, see below"
+    return expected(str(field.type), rules.get("choices", ()), rules.get("bounds"))
 
 
 def names_table(kinds: Mapping[str, str], choices: Mapping[str, tuple[str, ...]], bounds: Mapping[str, Bounds]) -> str:
@@ -191,7 +216,7 @@ def default_of(field: Field[Any]) -> str:
         case bool():
             return f"`{str(value).lower()}`"
         case list():
-            return f"`[{', '.join(value)}]`"
+            return f"`[{', '.join(map(str, value))}]`"
         case _:
             return f"`{value}`"
 

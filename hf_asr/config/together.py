@@ -6,11 +6,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_asr.config.arguments import CORPORA, DataArguments
+from hf_asr.config.augmentations import check_augment
 from hf_asr.config.kinds import PLACEHOLDER, is_number
 from hf_asr.config.names import SCHEDULERS
 
+# Schedules that follow validation.
+FOLLOWING = ("plateau", "reduce_lr_on_plateau", "greedy")
 # Section, key, and an example for the message.
 REQUIRED = (("experiment", "name", "whisper-small-ru"), ("model", "name_or_path", "openai/whisper-small"))
+
+
+# Of two keys that say the same, the one that a later file or the command line gives replaces the other.
+EITHER_OR = (("training.per_device_train_batch_size", "data.batch_seconds"),)
+
+
+def value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """Return the value of ``section.key``; None where it is not given."""
+    section, key = path.split(".")
+    return section_of(tree, section).get(key)
 
 
 def section_of(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -33,17 +46,76 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
     low, high = (data.get(key, default[key]) for key in ("min_seconds", "max_seconds"))
     if is_number(low) and is_number(high) and low >= high:
         yield f"data.max_seconds: expected more than data.min_seconds ({low!r}), found {high!r}."
+    if data.get("batch_seconds") is not None and data.get("streaming") is True:
+        yield (
+            "data.batch_seconds: expected data.streaming=false, since a stream's lengths are not known ahead, found "
+            "true. Set training.per_device_train_batch_size in its place."
+        )
     training, hub = section_of(tree, "training"), section_of(tree, "hub")
     if training.get("bf16") is True and training.get("fp16") is True:
         yield "training.bf16: expected bf16 or fp16, found both. Set one of them to false."
     if isinstance(training.get("scheduler"), dict) and training["scheduler"].get("name") is None:
         yield f"training.scheduler.name: expected one of {', '.join(SCHEDULERS)}, found nothing. Give it."
-    freeze, adapter = section_of(tree, "freeze"), section_of(tree, "peft").get("method", "none")
-    if adapter != "none" and (freeze.get("groups") or freeze.get("last_n_encoder_layers") is not None):
-        yield f"freeze: peft.method {adapter} already freezes the whole model, found both. Remove one of them."
+    yield from check_schedule(training)
+    yield from check_adapting(tree)
     if hub.get("push") is True and not hub.get("repo"):
         yield "hub.push: expected hub.repo (ORG/NAME) beside it, found nothing. Give it."
+    if data.get("drop_suspicious") is not None and data.get("streaming") is True:
+        yield (
+            "data.drop_suspicious: expected a training split that can be decoded before training, found "
+            "data.streaming. Remove one of them."
+        )
+    yield from check_augment(*(section_of(tree, name) for name in ("augment", "data", "features")))
     yield from check_placeholders(tree, "")
+
+
+def check_schedule(training: Mapping[str, Any]) -> Iterator[str]:
+    """Check what a schedule needs of the rest of the training section."""
+    scheduler = training.get("scheduler")
+    name = scheduler.get("name") if isinstance(scheduler, dict) else scheduler
+    if name in FOLLOWING and training.get("eval_strategy") in ("no", False):
+        yield (
+            f"training.scheduler: {name} lowers the rate when validation gets no better: expected "
+            "training.eval_strategy epoch or steps, found no. Set one, or take another schedule."
+        )
+
+
+def check_adapting(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Check how freezing, adapters and a quantised base go together."""
+    model, freeze, peft = (section_of(tree, name) for name in ("model", "freeze", "peft"))
+    adapter = peft.get("method", "none")
+    frozen = freeze.get("groups") or freeze.get("last_n_encoder_layers") is not None
+    if adapter != "none" and (frozen or freeze.get("unfreeze")):
+        yield f"freeze: peft.method {adapter} already freezes the whole model, found both. Remove one of them."
+    quantised = model.get("quantization") or "none"
+    if quantised != "none" and adapter == "none":
+        yield (
+            f"model.quantization: expected adapters beside {quantised} (whole numbers of {quantised[0]} bits cannot be "
+            "trained), found full fine-tuning. Set peft.method=lora, or model.quantization=none."
+        )
+    if adapter == "adalora" and (section_of(tree, "training").get("ema") or "off") != "off":
+        yield "training.ema: expected off beside peft.method adalora, whose cuts an average undoes. Remove one of them."
+    if adapter == "adalora" and model.get("layerdrop"):
+        yield (
+            "model.layerdrop: expected 0 beside peft.method adalora, which weighs every adapter by its gradient at "
+            f"every step, found {model['layerdrop']}. Remove one of them."
+        )
+    if freeze.get("unfreeze") and adapter == "none":
+        yield from check_unfreezing(tree, freeze["unfreeze"], bool(frozen))
+
+
+def check_unfreezing(tree: Mapping[str, Any], schedule: Any, frozen: bool) -> Iterator[str]:
+    """Check that a schedule of epochs has something to unfreeze and epochs to do so."""
+    training = section_of(tree, "training")
+    if not frozen:
+        yield "freeze.unfreeze: expected groups that are frozen at first in freeze.groups, found none. Name them there."
+    if isinstance(schedule, dict) and any(str(epoch) == "0" for epoch in schedule):
+        yield "freeze.unfreeze: expected epochs from 1 (what is trained from epoch 0 on is not frozen), found 0."
+    if section_of(tree, "data").get("streaming") is True:
+        yield "freeze.unfreeze: it counts epochs, which data.streaming has none of. Remove one of them."
+    scheduler = training.get("scheduler")
+    if (scheduler.get("name") if isinstance(scheduler, dict) else scheduler) == "greedy":
+        yield "training.scheduler: greedy sets the rates of all groups itself: expected another beside freeze.unfreeze."
 
 
 def check_placeholders(value: Any, path: str) -> Iterator[str]:

@@ -25,11 +25,14 @@ from rich.progress import Progress
 
 from hf_asr.data.tables import check_file
 from hf_asr.errors import UserError
+from hf_asr.files import write_whole
 
 _LOG = logging.getLogger(__name__)
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 2**22
+# Names that are no UTF-8 come back as the bytes they were.
+NAMES = "surrogateescape"
 # Indexing reads one header a member, about 25 microseconds each: a bar from some 50,000 clips on.
 _SHOW_PROGRESS_BYTES = 2**31
 
@@ -51,29 +54,12 @@ def file_key(path: str | os.PathLike[str]) -> str:
     """Return a name for a file's present state: it changes with its place, size and time of change."""
     status = os.stat(path)
     state = f"{os.path.realpath(path)}\n{status.st_size}\n{status.st_mtime_ns}"
-    return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(state.encode("utf-8", NAMES)).hexdigest()[:16]
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
     """Tell from its name whether a path is an archive that can be read."""
     return str(path).lower().endswith(_ARCHIVE_SUFFIXES)
-
-
-def write_atomically(target: Path, content: str) -> None:
-    """Write a small text file so that it is there whole or not at all.
-
-    Raises:
-        OSError: The folder is read-only, or the disk is full.
-    """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n", errors="surrogateescape") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def plain_tar(path: str | os.PathLike[str]) -> Path:
@@ -123,14 +109,16 @@ def _tar_index(path: str, key: str) -> dict[str, Member]:
     index = _walk_tar(Path(path))
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(stored, "".join(f"{place.offset}\t{place.size}\t{name}\n" for name, place in index.items()))
+        write_whole(
+            stored, "".join(f"{place.offset}\t{place.size}\t{name}\n" for name, place in index.items()), errors=NAMES
+        )
     except OSError as error:
         _LOG.info("the index of %s is not kept, its cache cannot be written: %s", path, error)
     return index
 
 
 def _read_index(stored: Path) -> dict[str, Member]:
-    with open(stored, encoding="utf-8", newline="\n", errors="surrogateescape") as file:
+    with open(stored, encoding="utf-8", newline="\n", errors=NAMES) as file:
         rows = (line.rstrip("\n").split("\t", 2) for line in file)
         return {name: Member(int(offset), int(size)) for offset, size, name in rows}
 

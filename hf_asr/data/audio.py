@@ -172,13 +172,14 @@ def prepare(audio: AudioRef, level: str = "none", trim: bool = False) -> np.ndar
     return normalize_level(trim_silence(samples) if trim else samples, level)
 
 
-def encode(samples: np.ndarray, rate: int, format: str) -> bytes:
+def encode(samples: np.ndarray, rate: int, format: str, *, compression: float | None = None) -> bytes:
     """Encode samples, for tests, demos and codec augmentation.
 
     Args:
         samples: Float samples in [-1, 1], (T,) or (T, channels).
         rate: Their sampling rate in Hz.
         format: One of :data:`FORMATS`; Opus takes 8, 12, 16, 24 and 48 kHz only.
+        compression: libsndfile's level, from 0 (best) to 1 (smallest; MP3 takes less than 1); None for its own.
 
     Returns:
         The bytes of a file.
@@ -192,7 +193,9 @@ def encode(samples: np.ndarray, rate: int, format: str) -> bytes:
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     buffer = BytesIO()
     try:
-        with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=container) as file:
+        with soundfile.SoundFile(
+            buffer, "w", rate, channels, subtype, format=container, compression_level=compression
+        ) as file:
             # libsndfile 1.2 keeps a whole write on the stack when it encodes Vorbis: minutes at once crash it.
             for first in range(0, len(samples), SAMPLE_RATE):
                 file.write(samples[first : first + SAMPLE_RATE])

@@ -115,6 +115,7 @@ def _utterance(
             duration=seconds.get(clip) or seconds.get(f"{clip}.mp3"),
             language=row.get("locale") or data.language or "",
             corpus="common_voice",
+            label=row.get(data.columns.get("label", ""), ""),
             extra=extra,
         )
     return None

@@ -19,9 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from hf_asr.data.archives import cache_folder, file_key, is_archive, write_atomically
+from hf_asr.data.archives import cache_folder, file_key, is_archive
 from hf_asr.data.audio import BrokenAudio, duration_of
 from hf_asr.data.tables import Region, byte_lines
+from hf_asr.files import write_whole
 from hf_asr.utterance import AudioRef, Drops, Seconds, Utterance
 
 NAME = "clip_durations.tsv"
@@ -135,7 +136,7 @@ class _Sidecar:
         rows = [f"{name}\t{seconds * 1000:.3f}\t{'' if size is None else size}" for name, (seconds, size) in entries]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, "\n".join(("\t".join(_COLUMNS), *rows, "")))
+            write_whole(path, "\n".join(("\t".join(_COLUMNS), *rows, "")), errors="surrogateescape")
         except OSError as error:
             _LOG.info("durations are not kept in %s: %s", path, error)
             return False

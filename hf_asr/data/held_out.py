@@ -29,11 +29,18 @@ class HeldOut:
         validation: Share of the speakers that become validation, 0 to below 1.
         test: Share of the speakers that become test, 0 to below 1.
         by: ``speaker`` keeps a speaker on one side (a clip without one goes by its id), ``id`` deals out single clips.
+        named: (speaker, side) of speakers that were listed in place of a share; they stand before the shares.
     """
 
     validation: float = 0.05
     test: float = 0.0
     by: str = "speaker"
+    named: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def divides(self) -> bool:
+        """Whether anything is carved from train."""
+        return self.validation + self.test > 0 or bool(self.named)
 
     def place(self, utterance: Utterance) -> float:
         """Return where a clip stands between 0 and 1; all clips of a speaker stand at one place."""
@@ -44,6 +51,9 @@ class HeldOut:
 
     def side(self, utterance: Utterance) -> str:
         """Return ``train``, ``validation`` or ``test``."""
+        for speaker, side in self.named:
+            if utterance.speaker == speaker:
+                return side
         if self.test + self.validation == 0:
             return "train"
         place = self.place(utterance)
@@ -52,7 +62,12 @@ class HeldOut:
         return "validation" if place < self.test + self.validation else "train"
 
     def share(self, split: str) -> float:
-        """Return the share that is carved for ``validation`` or ``test``; 0 for train, which keeps the rest."""
+        """Return the share that is carved for ``validation`` or ``test``; 0 for train, which keeps the rest.
+
+        Listed speakers count as 1: how many clips they have is not known here.
+        """
+        if any(side == split for _, side in self.named):
+            return 1.0
         return {"validation": self.validation, "test": self.test}.get(split, 0.0)
 
 
@@ -69,17 +84,22 @@ def held_out_of(splits: Mapping[str, Any]) -> HeldOut:
         validation=0.0 if splits.get("validation") is not None else given.validation,
         test=0.0 if splits.get("test") is not None else given.test,
         by=given.by,
+        named=tuple(item for item in given.named if splits.get(item[1]) is None),
     )
 
 
 def _checked(given: Any) -> HeldOut:
-    known = [field.name for field in fields(HeldOut)]
+    known = [field.name for field in fields(HeldOut) if field.name != "named"]
     if not isinstance(given, Mapping) or not set(given) <= set(known):
         raise UserError(
             f"data.splits.held_out: expected a mapping with some of {', '.join(known)}, found {given}. "
             "Write for example held_out: {validation: 0.05, test: 0.05, by: speaker}"
         )
-    held_out = HeldOut(**given)
+    lists = {side: names for side, names in given.items() if side != "by" and isinstance(names, list | tuple)}
+    named = [(str(name), side) for side, names in lists.items() for name in names]
+    if len({name for name, _ in named}) < len(named):
+        raise UserError(f"data.splits.held_out: expected each speaker on one side, found one twice in {lists}.")
+    held_out = HeldOut(**{**given, **dict.fromkeys(lists, 0.0)}, named=tuple(named))
     if held_out.by not in BY:
         raise UserError(f"data.splits.held_out.by: expected one of {', '.join(BY)}, found {held_out.by}. Use speaker.")
     shares = (held_out.validation, held_out.test)

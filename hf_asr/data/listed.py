@@ -64,13 +64,16 @@ def _nothing_left(split: str, source: Source, drops: Drops) -> UserError:
         "Check the corpus, and data.min_seconds, data.max_seconds and data.filter_votes, which decide what is left out."
     )
     held_out = source.held_out
-    is_divided = held_out.validation + held_out.test > 0 and not set(FILTERS) & set(drops.reasons)
+    is_divided = held_out.divides and not set(FILTERS) & set(drops.reasons)
     if is_divided and (places := sorted({held_out.place(utterance) for utterance in _all_sides(source)})):
         found = f"none of its {len(places)} {held_out.by}s on that side; the lowest stands at {places[0]:.3f}"
         what = (
             f"Test is what stands below {held_out.test:g}, validation below {held_out.test + held_out.validation:g}, "
             "train the rest. Change the shares in data.splits.held_out, set its by to id, or name a split instead."
         )
+        if held_out.named:
+            listed = ", ".join(name for name, _ in held_out.named)
+            what = f"Listed speakers are {listed}; quote numbers with leading zeros. " + what
     read = f"{source.data.corpus} {' + '.join(source.splits)}"
     return UserError(f"{split}: expected clips in {read}, found none left: {found}. {what}")
 

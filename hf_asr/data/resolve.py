@@ -141,7 +141,7 @@ def _source(data: DataArguments, split: str, *, whole: bool) -> Source:
         source = _source(inherit(data, entry, f"data.splits.{named}"), named, whole=True)
     else:
         source = Source("", None, data, _names(data, named, entry, whole), HeldOut(validation=0.0))
-    is_divided = named == "train" and held_out.validation + held_out.test > 0
+    is_divided = named == "train" and held_out.divides
     return replace(source, held_out=held_out, side=split) if is_divided else source
 
 

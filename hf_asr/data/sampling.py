@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 
@@ -20,6 +21,22 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Epoch:
+    """The epoch now, a number in shared memory: loader workers that live on, or read ahead, see it change."""
+
+    def __init__(self) -> None:
+        self._number = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def value(self) -> int:
+        """Counted from 0."""
+        return int(self._number)
+
+    def set(self, epoch: int) -> None:
+        """Tell every process."""
+        self._number.fill_(epoch)
 
 
 def epoch_order(num_examples: int, *, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
@@ -61,6 +78,8 @@ class StepBatchSampler(Sampler[list[int]]):
         rank: This process, from 0.
         seed: ``experiment.seed``.
         shuffle: Whether every epoch has its own random order.
+        told: Is told every epoch that begins; rows that change with the epoch read it. Through the sampler, because a
+            resumed epoch has another loader (``skip_first_batches``), and that one tells its sampler alone.
     """
 
     def __init__(
@@ -73,6 +92,7 @@ class StepBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         seed: int = 42,
         shuffle: bool = True,
+        told: Epoch | None = None,
     ) -> None:
         assert min(num_examples, batch_size, accumulation, num_processes) > 0
         assert 0 <= rank < num_processes
@@ -83,6 +103,7 @@ class StepBatchSampler(Sampler[list[int]]):
         self.rank = rank
         self.seed = seed
         self.shuffle = shuffle
+        self.told = told
         self.epoch = 0
 
     @property
@@ -98,6 +119,8 @@ class StepBatchSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration follow the order of ``epoch``."""
         self.epoch = epoch
+        if self.told is not None:
+            self.told.set(epoch)
 
     def micro_batches_in_step(self, step: int) -> int:
         """Return how many micro-batches every rank has in the epoch's optimiser step ``step``, counted from 0."""

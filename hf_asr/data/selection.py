@@ -4,6 +4,7 @@ Nothing is decoded. Everything left out is counted by reason:
 
 =====================  =================================================================================
 ``empty_text``         train only: nothing to learn. In validation and test it counts as insertions.
+``no_label``           an empty cell of ``data.columns.label``, where that is given; texts may then be empty
 ``too_short``          below ``data.min_seconds``
 ``too_long``           above ``data.max_seconds``
 ``duplicate_id``       the split has a clip with this id already
@@ -40,7 +41,7 @@ CORPORA: dict[str, Read] = {
 }
 # What is wrong with a clip itself; a clip that a filter leaves out is not broken.
 BROKEN = ("bad_row", "broken_audio", "missing_audio", "outside_release")
-FILTERS = ("empty_text", "too_short", "too_long", "broken_audio")
+FILTERS = ("empty_text", "no_label", "too_short", "too_long", "broken_audio")
 # A clip may pass a limit by this much: headers and side-cars round to milliseconds.
 TOLERANCE_SECONDS = 0.001
 # Clips whose headers are read together: enough for the threads, little enough to hold.
@@ -100,7 +101,10 @@ def why_left_out(utterance: Utterance, data: DataArguments, split: str) -> tuple
     seconds = utterance.duration
     if not is_unicode(utterance):
         return "bad_row", "its text or path is not valid Unicode"
-    if split == "train" and not apply_pipeline(data.text_pipeline, utterance.text).strip():
+    if "label" in data.columns:  # a classifier's corpus: what it says is not asked
+        if not utterance.label:
+            return "no_label", f"column {data.columns['label']} is empty"
+    elif split == "train" and not apply_pipeline(data.text_pipeline, utterance.text).strip():
         return "empty_text", repr(utterance.text) if utterance.text else ""
     if seconds is None:
         return None

@@ -31,9 +31,10 @@ from filelock import FileLock
 
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data import espeak
-from hf_asr.data.archives import cache_folder, write_atomically
+from hf_asr.data.archives import cache_folder
 from hf_asr.data.speaking import Clip, speak_clips
 from hf_asr.errors import UserError
+from hf_asr.files import write_whole
 from hf_asr.utterance import AudioRef, Drops, Utterance
 
 SEED = 42
@@ -208,7 +209,7 @@ def _speak_into(folder: Path, clips: Sequence[Clip]) -> None:
     try:
         seconds = speak_clips(clips, unfinished / "clips")
         rows = [asdict(clip) | {"seconds": seconds[clip.id]} for clip in clips]
-        write_atomically(unfinished / INDEX, json.dumps(rows, ensure_ascii=False, indent=0))
+        write_whole(unfinished / INDEX, json.dumps(rows, ensure_ascii=False, indent=0))
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from hf_asr.errors import UserError
 from hf_asr.evaluation.counts import ErrorCounts, count_errors
 from hf_asr.evaluation.intervals import PairedDifference, Rate, paired_difference_interval, speakers_for_test, summarize
 from hf_asr.evaluation.metrics import compute_metrics
+from hf_asr.files import write_whole
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
 RESULTS = "test_results.json"
@@ -100,13 +100,13 @@ def write_results(
     counts = _count(scored, normalizer)
     results = summarize(counts, [row.speaker for row in scored], seed)
     results |= compute_metrics(metrics, counts.reference_normalized, counts.hypothesis_normalized)
-    results |= _speed(scored, wall_seconds)
+    results |= speed(scored, wall_seconds)
     results |= {"skipped": skipped.counts(), "skipped_items": skipped.to_dict(), "split": split, "seed": seed}
     results |= {**conditions, **(about or {})}
     folder = Path(directory)
     if save_predictions:
-        _replace(folder / PREDICTIONS, _predictions(scored, counts))
-    _replace(folder / RESULTS, json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        replace_file(folder / PREDICTIONS, _predictions(scored, counts))
+    replace_file(folder / RESULTS, json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     return results
 
 
@@ -183,7 +183,7 @@ def _count(scored: Sequence[ScoredRow], normalizer: str) -> ErrorCounts:
     )
 
 
-def _speed(scored: Sequence[ScoredRow], wall_seconds: Seconds | None) -> dict[str, Any]:
+def speed(scored: Sequence[ScoredRow], wall_seconds: Seconds | None) -> dict[str, Any]:
     """Return seconds of audio and RTFx, seconds of audio decoded a second; null where something is not known."""
     durations = [row.duration for row in scored if row.duration is not None]
     seconds = sum(durations) if len(durations) == len(scored) else None
@@ -209,19 +209,14 @@ def _typed(row: Mapping[str, str]) -> dict[str, Any]:
     return {**row, "duration": float(row["duration"]) if row["duration"] else None, **numbers}
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it: a reader sees the old or the new one, never a part.
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
 
-    A lone surrogate, which UTF-8 cannot hold, is written as its escape.
+    Raises:
+        UserError: The folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(
             f"expected a folder that can be written, found {path.parent}: {error.strerror}; choose another folder, "

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_asr.config.arguments import Arguments
+from hf_asr.evaluation.classes import write_scores
 from hf_asr.evaluation.report import RESULTS, read_predictions, read_results, write_results
+from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.inference.generate import Conditions, Generated, generate_dataset, on_main
 from hf_asr.models.family import ModelFamily
-from hf_asr.utterance import Drops
+from hf_asr.utterance import Drops, Hypothesis
 
 logger = logging.getLogger(__name__)
 
@@ -56,21 +58,23 @@ def score_split(
     generated = generate_dataset(model, family, processor, prepared, conditions)
     for line in generated.drops.lines():
         logger.warning("left out of %s: %s", prepared.name, line)
-    return on_main(
-        write_results,
-        output_dir,
-        rows=_columns(prepared, generated),
-        hypotheses=generated.hypotheses,
-        skipped=_merged(left_out or Drops(), prepared.drops, generated.drops),
-        conditions=conditions.as_dict(),
-        wall_seconds=generated.wall_seconds,
-        normalizer=arguments.evaluation.normalizer,
-        metrics=arguments.evaluation.metrics,
-        split=prepared.name,
-        seed=arguments.experiment.seed,
-        save_predictions=save_predictions,
-        about=about,
-    )
+    shared = {
+        "rows": _columns(prepared, generated, REFERENCE[family.scoring]),
+        "hypotheses": generated.hypotheses,
+        "skipped": _merged(left_out or Drops(), prepared.drops, generated.drops),
+        "conditions": conditions.as_dict(),
+        "wall_seconds": generated.wall_seconds,
+        "split": prepared.name,
+        "seed": arguments.experiment.seed,
+        "save_predictions": save_predictions,
+        "about": about,
+    }
+    if family.scoring != "words":
+        targets: Any = processor
+        known = {"guess": targets.guess, "classes": targets.classes}
+        return on_main(write_scores, output_dir, scoring=family.scoring, **known, **shared)
+    evaluation = arguments.evaluation
+    return on_main(write_results, output_dir, normalizer=evaluation.normalizer, metrics=evaluation.metrics, **shared)
 
 
 def score_baseline(
@@ -97,9 +101,49 @@ def score_baseline(
     return score_split(model, family, processor, prepared["test"], conditions, arguments, folder, left_out=left_out)
 
 
-def _columns(prepared: PreparedSplit, generated: Generated) -> dict[str, list[Any]]:
+def score_guess(
+    family: ModelFamily,
+    processor: Any,
+    prepared: PreparedSplit,
+    conditions: Conditions,
+    arguments: Arguments,
+    output_dir: Path,
+    *,
+    left_out: Drops | None = None,
+) -> dict[str, Any] | None:
+    """Score what one would say without listening, train's commonest class or its mean; None without a baseline.
+
+    Args:
+        family: A classifier's or regressor's.
+        processor: Knows the guess.
+        prepared: The test split.
+        conditions: Stored beside the scores, as those of the model are.
+        arguments: The whole configuration.
+        output_dir: Folder of the results.
+        left_out: What the corpus left out of the split.
+    """
+    if not arguments.evaluation.baseline:
+        return None
+    columns = {name: prepared.column(name) for name in ("id", "label", "speaker", "duration")}
+    return on_main(
+        write_scores,
+        output_dir,
+        scoring=family.scoring,
+        rows=columns,
+        hypotheses=[Hypothesis(id, processor.guess) for id in columns["id"]],
+        skipped=_merged(left_out or Drops(), prepared.drops),
+        conditions=conditions.as_dict(),
+        wall_seconds=None,
+        guess=processor.guess,
+        classes=processor.classes,
+        split=prepared.name,
+        seed=arguments.experiment.seed,
+    )
+
+
+def _columns(prepared: PreparedSplit, generated: Generated, reference: str) -> dict[str, list[Any]]:
     """Return the split's columns, durations being those of the prepared audio, cached or not."""
-    columns = {name: prepared.column(name) for name in ("id", "text", "speaker")}
+    columns = {name: prepared.column(name) for name in ("id", reference, "speaker")}
     ids = (hypothesis.id for hypothesis in generated.hypotheses)
     seconds = dict(zip(ids, generated.durations, strict=True))
     return columns | {"duration": [seconds.get(id) for id in columns["id"]]}

@@ -11,7 +11,6 @@ Features are kept as bytes: reading one row takes 25 us, against 190 us as a lis
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,8 +18,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,31 +32,36 @@ from torch.utils.data import Dataset
 
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.data.corpora import Split
+from hf_asr.data.sampling import Epoch
 from hf_asr.errors import UserError
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.fingerprint import rows_hash
+from hf_asr.features.storage import only_one, renamed_when_whole, sync
 from hf_asr.utterance import ROW_TYPES, Drops, Seconds
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-COLUMNS = ("id", "text", "speaker", "duration")
+COLUMNS = ("id", "text", "label", "speaker", "duration")
 # 30-s clips with 128 mel bins in float32 take 1.5 MB each: 32 of them before a write keep a worker below 100 MB.
 BATCH_ROWS = 32
 # A second process costs 0.2 s to start, about what 100 clips cost.
 ROWS_PER_PROCESS = 200
 
-STORED = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "text": datasets.Value("string"),
-        "speaker": datasets.Value("string"),
-        "duration": datasets.Value("float64"),
-        "input_features": datasets.Value("large_binary"),
-        "labels": datasets.List(datasets.Value("int32")),
-        "error": datasets.Value("string"),
-    }
-)
+STORED = ("id", "text", "label", "speaker", "duration", "input_features", "labels", "error")
+
+
+def stored_features(labels: str) -> datasets.Features:
+    """Return the columns of a cache; ``labels`` is the type of a label."""
+    texts = {name: datasets.Value("string") for name in ("id", "text", "label", "speaker", "error")}
+    return datasets.Features(
+        texts
+        | {
+            "duration": datasets.Value("float64"),
+            "input_features": datasets.Value("large_binary"),
+            "labels": datasets.List(datasets.Value(labels)),
+        }
+    )
 
 
 class CachedRows(Dataset[dict[str, Any]]):
@@ -104,6 +107,7 @@ class PreparedSplit:
         drops: What could not be encoded, known when the split is cached.
         folder: The cache; None without one.
         reused: Whether an earlier run had written it.
+        epoch: Must be told which epoch it is, where rows change with it.
     """
 
     name: str
@@ -112,9 +116,10 @@ class PreparedSplit:
     drops: Drops
     folder: Path | None = None
     reused: bool = False
+    epoch: Epoch | None = None
 
     def column(self, name: str) -> list[Any]:
-        """Return ``id``, ``text``, ``speaker`` or ``duration`` of every row, in order."""
+        """Return ``id``, ``text``, ``label``, ``speaker`` or ``duration`` of every row, in order."""
         assert name in COLUMNS, f"no column {name}, there are {', '.join(COLUMNS)}"
         assert self.table is not None, f"{self.name} is a stream, it has no columns"
         return list(self.table[name])
@@ -181,10 +186,7 @@ def cache_dir(features: FeatureArguments) -> Path:
 
 
 def forecast_bytes(seconds: Seconds, rows: int, encoder: ClipEncoder) -> int:
-    """Return what a cache of so much audio takes on disk.
-
-    Beside the features a row has its labels, texts and offsets: about 400 bytes.
-    """
+    """Return what a cache of so much audio takes on disk; labels, texts and offsets are about 400 bytes a row."""
     return int(seconds * encoder.bytes_per_second) + 400 * rows
 
 
@@ -209,11 +211,11 @@ def _write_once(
     """Write a cache unless another process does so first; return whether one did."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder):
+        with only_one(folder):
             if is_whole(folder):
                 return True
             _check_disk(folder.parent, split, encoder)
-            with _renamed_when_whole(folder) as unfinished:
+            with renamed_when_whole(folder) as unfinished:
                 _write(unfinished, split, encoder, settings, features, on_bad_clip)
     except OSError as error:
         raise _disk_error(error, folder.parent) from error
@@ -238,7 +240,7 @@ def _write(
         num_proc=processes if processes > 1 else None,
         fn_kwargs={"encoder": encoder, "on_bad_clip": on_bad_clip, "main_process": os.getpid()},
         remove_columns=split.rows.column_names,
-        features=STORED,
+        features=stored_features(encoder.labeller.dtype),
         cache_file_name=str(folder / "features.arrow"),
         load_from_cache_file=False,
         new_fingerprint=uuid.uuid4().hex,
@@ -273,13 +275,13 @@ def _write_manifest(folder: Path, table: datasets.Dataset, encoder: ClipEncoder,
         "files": files,
         "clips": len(table) - drops.total(),
         "seconds": float(sum(table["duration"])),
-        "feature_size": encoder.extractor.feature_size,
+        "feature_size": encoder.front_end.feature_size,
         "drops": drops.to_dict(),
     }
     for name in files:
-        _sync(folder / name)
+        sync(folder / name)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
-    _sync(folder / MANIFEST)
+    sync(folder / MANIFEST)
 
 
 def _open(folder: Path, name: str, encoder: ClipEncoder, on_bad_clip: str, reused: bool) -> PreparedSplit:
@@ -306,47 +308,6 @@ def _open(folder: Path, name: str, encoder: ClipEncoder, on_bad_clip: str, reuse
     logger.info("features of %s: %d clips %s %s", name, len(table), "reused from" if reused else "in", folder)
     rows = CachedRows(table, manifest["feature_size"], encoder.store_dtype)
     return PreparedSplit(name, rows, table, drops, folder, reused)
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Let one process at a time write this cache.
-
-    A POSIX record lock, since it is not inherited: workers that outlive a killed parent do not keep it.
-    """
-    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            logger.info("another process is writing %s, waiting for it", folder)
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _renamed_when_whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill under another name; what is left of interrupted writes is removed first."""
-    for leftover in [*folder.parent.glob(f"{folder.name}.*.unfinished"), folder]:
-        shutil.rmtree(leftover, ignore_errors=True)
-    unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.unfinished")
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        unfinished.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Have a file's (or a folder's) content on disk before what follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _num_processes(features: FeatureArguments, rows: int) -> int:

@@ -42,6 +42,9 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str, **options: Any) -> Mapping[str, Any]: ...
 
+    def decode(self, token_ids: list[int], **options: Any) -> str:
+        """Return the text of ids."""
+
 
 def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
     """Compute the log-mel spectrogram of a clip, without the silence that a window is filled up with.
@@ -78,34 +81,182 @@ def padding_value(features: np.ndarray) -> float:
     return max(QUIETEST, float(features.max()) - RANGE)
 
 
+class FrontEnd(Protocol):
+    """From samples to what a model's encoder takes, without padding."""
+
+    @property
+    def feature_size(self) -> int:
+        """F: numbers a frame; 1 for a waveform."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames that a second of audio takes."""
+
+    @property
+    def longest_seconds(self) -> float:
+        """The model's window; infinity where it has none."""
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return (M, F) float32 of a clip's (T,) samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogMel:
+    """Whisper's log-mel spectrogram, see :func:`log_mel`.
+
+    Attributes:
+        extractor: The checkpoint's own.
+    """
+
+    extractor: LogMelExtractor
+
+    @property
+    def feature_size(self) -> int:
+        """Mel bins."""
+        return self.extractor.feature_size
+
+    @property
+    def frames_per_second(self) -> float:
+        """100 for every published Whisper."""
+        return self.extractor.sampling_rate / self.extractor.hop_length
+
+    @property
+    def longest_seconds(self) -> float:
+        """30 for every published Whisper."""
+        return self.extractor.n_samples / self.extractor.sampling_rate
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return the frames (M, F) that a sample touches."""
+        return log_mel(samples, self.extractor)
+
+
+@dataclass(frozen=True, eq=False)
+class OneClip:
+    """Any transformers extractor, run on one clip without padding: fbank, or the normalised waveform itself.
+
+    Attributes:
+        extractor: The checkpoint's own.
+        name: Its output: ``input_features``, or ``input_values`` of a waveform, which becomes (T, 1).
+        feature_size: Numbers a frame.
+        frames_per_second: Frames that a second of audio takes.
+        longest_seconds: The model's window; infinity where it has none.
+        options: What else the extractor is called with.
+    """
+
+    extractor: Any
+    name: str
+    feature_size: int
+    frames_per_second: float
+    longest_seconds: float = float("inf")
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return (M, F)."""
+        outputs = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np", **self.options)
+        return np.ascontiguousarray(outputs[self.name][0].reshape(-1, self.feature_size), dtype=np.float32)
+
+
+class Labeller(Protocol):
+    """From a row's text or label to what the model learns."""
+
+    @property
+    def dtype(self) -> str:
+        """``int32`` for ids, ``float32`` for numbers."""
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether labels are those of the row's text, so that two clips can be joined into one."""
+
+    def __call__(self, row: Mapping[str, Any]) -> Sequence[int] | Sequence[float]:
+        """Return a row's labels."""
+
+    def read(self, labels: Sequence[Any]) -> str:
+        """Return what labels say, for people; special tokens are shown."""
+
+    def problem(self, row: Mapping[str, Any], labels: Sequence[Any], frames: int) -> str:
+        """Return "reason: detail" for a row that cannot be learnt from, given its features' frames, else nothing."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything that decides what a row's labels are, JSON-able."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLabels:
+    """Labels of a model that writes tokens one after the other.
+
+    Attributes:
+        tokenizer: The checkpoint's own.
+        prefix: Token ids before the text, without the start token (language, task ...).
+        end_token: Token id after the text.
+        max_tokens: Positions of the decoder; the start token and the labels must fit.
+        text_prefix: Put before a text that is not empty; a space where the model writes one before its first word.
+        text_pipeline: Pipeline of :mod:`hf_asr.text` that the label text passes.
+    """
+
+    tokenizer: Tokenizer
+    prefix: tuple[int, ...]
+    end_token: int
+    max_tokens: int
+    text_prefix: str = ""
+    text_pipeline: str = "none"
+    dtype: str = "int32"
+    writes_text: bool = True
+
+    def __call__(self, row: Mapping[str, Any]) -> list[int]:
+        """Return the label ids of a row's transcript: prefix, text, one end token; no start token."""
+        return self.encode(row["text"])
+
+    def encode(self, text: str) -> list[int]:
+        """Return the label ids of a transcript.
+
+        Special tokens written out in a transcript are spelt as plain text, so they can neither start nor end it.
+        """
+        spoken = apply_pipeline(self.text_pipeline, text).strip()
+        if spoken:
+            spoken = self.text_prefix + spoken
+        ids = self.tokenizer(spoken, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*self.prefix, *ids, self.end_token]
+
+    def read(self, labels: Sequence[Any]) -> str:
+        """Return the labels decoded back, special tokens included."""
+        return str(self.tokenizer.decode(list(labels), skip_special_tokens=False))
+
+    def problem(self, row: Mapping[str, Any], labels: Sequence[Any], frames: int) -> str:
+        """Tell when the decoder has too few positions."""
+        needed = len(labels) + 1
+        if needed > self.max_tokens:
+            return f"label_too_long: {needed} tokens, the decoder has {self.max_tokens} positions"
+        return ""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return prefix, end, limits and pipeline; the tokenizer's content is the encoder's identity."""
+        return {
+            "label_prefix": list(self.prefix),
+            "end_token": self.end_token,
+            "text_prefix": self.text_prefix,
+            "max_label_tokens": self.max_tokens,
+            "text_pipeline": self.text_pipeline,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class ClipEncoder:
     """Turns a row of a corpus into features and labels; picklable, and the same row gives the same output.
 
     Attributes:
-        extractor: Log-mel extractor of the checkpoint.
-        tokenizer: Its tokenizer.
-        label_prefix: Token ids before the text, without the start token (language, task ...).
-        end_token: Token id after the text.
-        max_label_tokens: Positions of the decoder; the start token and the labels must fit.
-        text_prefix: Put before a text that is not empty; a space where the model writes one before its first word.
+        front_end: From samples to features.
+        labeller: From the row to labels.
         identity: What tells this extractor and tokenizer from others (content hashes), for the cache.
-        text_pipeline: Pipeline of :mod:`hf_asr.text` that the label text passes.
         level: Loudness treatment, see :func:`hf_asr.data.audio.normalize_level`.
         trim_silence: Whether silence at both ends is cut.
         min_seconds: Shorter clips are refused.
-        max_seconds: Longer clips are refused, as are those beyond the extractor's window.
+        max_seconds: Longer clips are refused, as are those beyond the front end's window.
         store_dtype: ``float16`` or ``float32``; rounding happens here, so that every way gives the same features.
     """
 
-    extractor: LogMelExtractor
-    tokenizer: Tokenizer
-    label_prefix: tuple[int, ...]
-    end_token: int
-    max_label_tokens: int
-    text_prefix: str = ""
+    front_end: FrontEnd
+    labeller: Labeller
     identity: Mapping[str, str] = field(default_factory=dict)
-    text_pipeline: str = "none"
     level: str = "none"
     trim_silence: bool = False
     min_seconds: float = 0.3
@@ -116,43 +267,43 @@ class ClipEncoder:
         """Encode one row (``Utterance.as_row``).
 
         Returns:
-            ``id``, ``text`` (as the corpus has it), ``speaker``, ``duration`` (seconds after preparation),
-            ``input_features`` (M, F) in ``store_dtype``, ``labels`` (list of L ids) and ``error``: empty, or
-            "reason: detail" with (0, F) features and no labels.
+            What :meth:`encode` returns; without features and labels when the audio cannot be read.
         """
         try:
             samples = prepare(AudioRef(**row["audio"]), self.level, self.trim_silence)
         except BrokenAudio as error:
             return self._failed(row, 0.0, f"broken_audio: {error}")
+        return self.encode(row, samples)
+
+    def encode(self, row: Mapping[str, Any], samples: np.ndarray) -> dict[str, Any]:
+        """Encode a row whose audio is already decoded and prepared.
+
+        Args:
+            row: A row; its ``audio`` is not looked at.
+            samples: (T,) float32 at 16 kHz.
+
+        Returns:
+            ``id``, ``text``, ``label`` (as the corpus has them), ``speaker``, ``duration`` (seconds, prepared),
+            ``input_features`` (M, F) in ``store_dtype``, ``labels`` (list of L ids) and ``error``: empty, or
+            "reason: detail" with (0, F) features and no labels.
+        """
         seconds = len(samples) / SAMPLE_RATE
-        labels = self.labels(row["text"])
-        problem = self._length_problem(seconds) or self._label_problem(labels)
+        problem = self._length_problem(seconds)
         if problem:
             return self._failed(row, seconds, problem)
-        features = log_mel(samples, self.extractor).astype(self.store_dtype)
-        return _encoded(row, seconds, features, labels, "")
-
-    def labels(self, text: str) -> list[int]:
-        """Return the label ids of a transcript: prefix, text, one end token; no start token.
-
-        Special tokens written out in a transcript are spelt as plain text, so they can neither start nor end it.
-        """
-        spoken = apply_pipeline(self.text_pipeline, text).strip()
-        if spoken:
-            spoken = self.text_prefix + spoken
-        ids = self.tokenizer(spoken, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [*self.label_prefix, *ids, self.end_token]
+        labels = self.labeller(row)
+        features = self.front_end(samples).astype(self.store_dtype)
+        problem = self.labeller.problem(row, labels, len(features))
+        if problem:
+            return self._failed(row, seconds, problem)
+        return _encoded(row, seconds, features, list(labels), "")
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides what a row becomes, JSON-able."""
         return {
             "extractor_version": EXTRACTOR_VERSION,
             "identity": dict(self.identity),
-            "label_prefix": list(self.label_prefix),
-            "end_token": self.end_token,
-            "text_prefix": self.text_prefix,
-            "max_label_tokens": self.max_label_tokens,
-            "text_pipeline": self.text_pipeline,
+            **self.labeller.fingerprint(),
             "level": self.level,
             "trim_silence": self.trim_silence,
             "min_seconds": self.min_seconds,
@@ -163,11 +314,11 @@ class ClipEncoder:
     @property
     def bytes_per_second(self) -> float:
         """Bytes that the features of one second of audio take."""
-        frames = self.extractor.sampling_rate / self.extractor.hop_length
-        return frames * self.extractor.feature_size * np.dtype(self.store_dtype).itemsize
+        front_end = self.front_end
+        return front_end.frames_per_second * front_end.feature_size * np.dtype(self.store_dtype).itemsize
 
     def _length_problem(self, seconds: float) -> str:
-        window = self.extractor.n_samples / self.extractor.sampling_rate
+        window = self.front_end.longest_seconds
         longest = min(self.max_seconds, window)
         if seconds == 0 or seconds < self.min_seconds - TOLERANCE_SECONDS:
             return f"too_short: {seconds:.2f} s, data.min_seconds is {self.min_seconds:g}"
@@ -176,23 +327,18 @@ class ClipEncoder:
             return f"too_long: {seconds:.2f} s, {limit} is {longest:g}"
         return ""
 
-    def _label_problem(self, labels: Sequence[int]) -> str:
-        needed = len(labels) + 1
-        if needed > self.max_label_tokens:
-            return f"label_too_long: {needed} tokens, the decoder has {self.max_label_tokens} positions"
-        return ""
-
     def _failed(self, row: Mapping[str, Any], seconds: float, error: str) -> dict[str, Any]:
-        nothing = np.zeros((0, self.extractor.feature_size), dtype=self.store_dtype)
+        nothing = np.zeros((0, self.front_end.feature_size), dtype=self.store_dtype)
         return _encoded(row, seconds, nothing, [], error)
 
 
 def _encoded(
-    row: Mapping[str, Any], seconds: float, features: np.ndarray, labels: list[int], error: str
+    row: Mapping[str, Any], seconds: float, features: np.ndarray, labels: list[Any], error: str
 ) -> dict[str, Any]:
     return {
         "id": row["id"],
         "text": row["text"],
+        "label": row["label"],
         "speaker": row["speaker"],
         "duration": seconds,
         "input_features": features,

@@ -12,12 +12,12 @@ import xxhash
 
 ROWS_AT_ONCE = 1000
 # The fields of a row that decide its features and labels; the audio's bytes are hashed apart.
-TEXT_FIELDS = ("id", "text", "speaker")
+TEXT_FIELDS = ("id", "text", "speaker", "label")
 AUDIO_FIELDS = ("path", "offset", "size", "start", "end")
 
 
 def rows_hash(rows: datasets.Dataset) -> str:
-    """Return a hash of ids, texts, speakers and audio.
+    """Return a hash of ids, texts, speakers, labels and audio.
 
     Audio in files counts by path, size and time of change, one ``stat`` a file; audio in the table by its bytes.
     """

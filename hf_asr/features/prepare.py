@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
+from hf_asr.features.augmented import prepare_augmented
 from hf_asr.features.cache import PreparedSplit, prepare_features
 from hf_asr.features.extract import ClipEncoder
 
 
 def prepare_splits(splits: Mapping[str, Split], encoder: ClipEncoder, arguments: Arguments) -> dict[str, PreparedSplit]:
-    """Encode every split into its cache, or on the fly when ``features.cache`` is off.
+    """Encode every split into its cache, or on the fly when ``features.cache`` is off; train with its augmentations.
 
     The cache is told apart by the content of extractor and tokenizer (``encoder.identity``), not by the model's name:
     a fine-tuned checkpoint reuses the features of its base.
@@ -21,13 +22,11 @@ def prepare_splits(splits: Mapping[str, Split], encoder: ClipEncoder, arguments:
         encoder: The family's encoder.
         arguments: The whole configuration.
     """
+    features, on_bad_clip = arguments.features, arguments.data.on_bad_clip
+    augments = bool(arguments.augment.chosen())
     return {
-        name: prepare_features(
-            split,
-            encoder,
-            fingerprint={},
-            features=arguments.features,
-            on_bad_clip=arguments.data.on_bad_clip,
-        )
+        name: prepare_augmented(split, encoder, arguments)
+        if augments and name == "train"
+        else prepare_features(split, encoder, fingerprint={}, features=features, on_bad_clip=on_bad_clip)
         for name, split in splits.items()
     }

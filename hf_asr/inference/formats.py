@@ -7,7 +7,6 @@ import html
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,17 +141,6 @@ def subtitle_names(files: Sequence[str], suffix: str) -> list[Path]:
     """
     short = [Path(file).with_suffix(f".{suffix}") for file in files]
     return short if len(set(short)) == len(short) else [Path(f"{file}.{suffix}") for file in files]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _timed_line(segment: Segment) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import inspect
 import random
 import sys
 import time
@@ -19,9 +17,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
-from hf_asr.config.arguments import EvaluationArguments
+from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.models.family import ModelFamily
@@ -30,9 +28,6 @@ from hf_asr.utterance import Drops, Hypothesis, Seconds
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Result = TypeVar("Result")
-
-# These change what generate returns, and one text a clip is what scoring needs.
-REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,8 @@ class Conditions:
         window: Part of the model's input window that is computed (``evaluation.window``).
         dtype: Arithmetic of the forward pass, a key of :data:`DTYPES`.
         batch_size: Clips decoded together; it is a condition because sums in another order differ in their last bits.
-        generation: Options of ``generate`` by their transformers names.
+        generation: What the family's decoding is told: options of ``generate`` by their transformers names, or a CTC
+            model's beam and language model.
     """
 
     window: str
@@ -97,20 +93,33 @@ class _Decoded:
 
 
 def resolve_conditions(
-    evaluation: EvaluationArguments, device: torch.device | str, weights: torch.dtype = torch.float32
+    family: ModelFamily, arguments: Arguments, device: torch.device | str, weights: torch.dtype = torch.float32
 ) -> Conditions:
     """Fix what ``auto`` means on this device.
 
-    float32 on a CPU; on a GPU bfloat16 where the hardware has it, else float16 (T4, P100: no bfloat16); weights
-    stored in half precision are computed as they are stored.
-
     Args:
-        evaluation: The ``evaluation`` section.
+        family: The model's family, which knows what decides its decoding.
+        arguments: The whole configuration.
         device: Where the model is.
         weights: What the model's weights are stored in.
     """
-    dtype = _auto_dtype(torch.device(device), weights) if evaluation.dtype == "auto" else evaluation.dtype
-    return Conditions(evaluation.window, dtype, evaluation.batch_size, dict(evaluation.generation))
+    evaluation = arguments.evaluation
+    dtype = auto_dtype(device, weights) if evaluation.dtype == "auto" else evaluation.dtype
+    return Conditions(evaluation.window, dtype, evaluation.batch_size, family.decoding_options(arguments))
+
+
+def auto_dtype(device: torch.device | str, weights: torch.dtype) -> str:
+    """Return the arithmetic that ``evaluation.dtype: auto`` means.
+
+    float32 on a CPU; on a GPU bfloat16 where the hardware has it, else float16 (T4, P100: no bfloat16); weights
+    stored in half precision are computed as they are stored.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    if weights != torch.float32:
+        return names[weights]
+    if torch.device(device).type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
 def generate_dataset(
@@ -140,17 +149,16 @@ def generate_dataset(
         UserError: A generation option the model does not know, a dtype its weights cannot be computed in, or not one
             clip that can be decoded.
     """
-    check_generation(model, conditions.generation)
     inner = bare_model(model)
+    family.check_decoding(inner, conditions.generation)
     collate = family.make_collator(processor, inner)
-    generation = {"use_cache": True, **conditions.generation}  # training with checkpointing leaves config.use_cache off
     with decoding(model, conditions.dtype):
         decoded = _Decoded()
         started = _now(inner.device)
         for number, places in _my_batches(len(prepared.rows), conditions.batch_size, progress):
             rows = [prepared.rows[place] for place in places]
             batch = collate(rows)
-            texts = _decode(inner, family, processor, batch, generation)
+            texts = _decode(inner, family, processor, batch, conditions.generation)
             _keep(decoded, number, batch, texts, {row["id"]: row["duration"] for row in rows})
         elapsed = _now(inner.device) - started
     generated = _gather(decoded, elapsed, prepared.column("id"))
@@ -188,26 +196,6 @@ def decoding(model: torch.nn.Module, dtype: str) -> Iterator[PreTrainedModel]:
 def bare_model(model: torch.nn.Module) -> PreTrainedModel:
     """Return the transformers model inside DDP, torch.compile and adapter wrappers; adapter layers stay active."""
     return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-
-
-def check_generation(model: torch.nn.Module, generation: Mapping[str, Any]) -> None:
-    """See that ``generate`` of this model knows every option, before the first batch.
-
-    Raises:
-        UserError: Some are unknown, with the nearest right names, or would not give one text a clip.
-    """
-    refused = [name for name in generation if name in REFUSED_GENERATION]
-    if refused:
-        raise UserError(
-            f"evaluation.generation may not set {', '.join(refused)}: scoring needs one text a clip; leave it out"
-        )
-    architecture: Any = type(bare_model(model))
-    known = {*GenerationConfig().to_dict(), *inspect.signature(architecture.generate).parameters}
-    unknown = [name for name in generation if name not in known]
-    if unknown:
-        near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
-        hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
-        raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
 
 
 def to_device(batch: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
@@ -249,15 +237,6 @@ def progress_bar(enabled: bool) -> Progress:
     return Progress(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True)
 
 
-def _auto_dtype(device: torch.device, weights: torch.dtype) -> str:
-    names = {dtype: name for name, dtype in DTYPES.items()}
-    if weights != torch.float32:
-        return names[weights]
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-
 def _cut(rows: int, batch_size: int) -> list[range]:
     return [range(first, min(first + batch_size, rows)) for first in range(0, rows, batch_size)]
 
@@ -275,12 +254,12 @@ def _decode(
     family: ModelFamily,
     processor: ProcessorMixin,
     batch: dict[str, Any],
-    generation: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> list[str]:
     if not batch["ids"]:
         return []
     seed_by_ids(batch["ids"])
-    return family.decode(model, processor, to_device(batch, model), generation)
+    return family.decode(model, processor, to_device(batch, model), options)
 
 
 def _keep(

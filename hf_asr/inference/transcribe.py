@@ -29,11 +29,14 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, ProcessorMixin
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-from hf_asr.config.arguments import DataArguments, EvaluationArguments, ModelArguments
+from hf_asr.config.arguments import Arguments, DataArguments, ExperimentArguments, ModelArguments
 from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, load
 from hf_asr.errors import UserError
+from hf_asr.inference.cutting import cut_at_quiet, join
 from hf_asr.inference.formats import Segment, Transcript, one_line
-from hf_asr.inference.generate import bare_model, decoding, progress_bar, resolve_conditions, seed_by_ids, to_device
+from hf_asr.inference.generate import auto_dtype, bare_model, decoding, progress_bar, seed_by_ids, to_device
+from hf_asr.inference.transcribe_ctc import CtcTranscriber
+from hf_asr.inference.transcribe_windows import WindowTranscriber
 from hf_asr.models import get_family
 from hf_asr.models.family import ModelFamily
 from hf_asr.text import apply_pipeline, cer_first
@@ -51,9 +54,6 @@ NO_SPEECH: dict[str, Any] = {"logprob_threshold": -1.0, "no_speech_threshold": 0
 # Share of common words from which the trial's two texts count as the same speech. A second decoding of unclear
 # speech seldom shares less than two thirds; unrelated or broken-off texts share next to none.
 ALIKE = 0.5
-
-_QUIET = SAMPLE_RATE // 5  # the gap between two phrases is about 200 ms and more
-_STEP = SAMPLE_RATE // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +102,6 @@ def find_audio(source: Path) -> list[tuple[Path, str]]:
     return [(source, str(source))]
 
 
-def cut_at_quiet(samples: np.ndarray, window: int) -> list[tuple[int, int]]:
-    """Cut samples (T,) into pieces of at most ``window`` samples that follow each other without gap or overlap.
-
-    Each cut lies in the middle of the quietest 200 ms of the window's second half, the latest of equally quiet ones;
-    it leaves at least a quarter of a window behind it, because a scrap of speech is decoded badly.
-
-    Returns:
-        (first, end) of each piece, in samples.
-    """
-    pieces, first = [], 0
-    while len(samples) - first > window:
-        low = first + window // 2
-        high = min(first + window, len(samples) - window // 4)
-        pieces.append((first, _quietest(samples, low, high)))
-        first = pieces[-1][1]
-    return [*pieces, (first, len(samples))]
-
-
 def missing_timestamps(model: PreTrainedModel) -> str:
     """Tell why a checkpoint cannot have working timestamps by its files alone; empty when it may have."""
     before = model.generation_config.to_dict().get("no_timestamps_token_id")
@@ -148,11 +130,6 @@ def failed_trial(plain: str, segments: Sequence[Segment], language: str) -> str:
     units = [list(text) if cer_first(language) else text.split() for text in texts]
     ratio = difflib.SequenceMatcher(None, units[0], units[1], autojunk=False).ratio()
     return "" if ratio >= ALIKE else f"in a trial it wrote another text with them than without (alike by {ratio:.2f})"
-
-
-def join(segments: Sequence[Segment], language: str) -> str:
-    """Join segments to one text, with spaces unless the language is written without."""
-    return ("" if cer_first(language) else " ").join(segment.text for segment in segments if segment.text)
 
 
 class Transcriber:
@@ -327,7 +304,10 @@ class Transcriber:
         return _code(ids[int(self.model.detect_language(**batch)[0])])
 
 
-def load_transcriber(name: str, *, language: str | None = None, batch_size: int = 8) -> Transcriber:
+AnyTranscriber = Transcriber | CtcTranscriber | WindowTranscriber
+
+
+def load_transcriber(name: str, *, language: str | None = None, batch_size: int = 8) -> AnyTranscriber:
     """Load a checkpoint onto this machine's best device.
 
     Args:
@@ -336,27 +316,27 @@ def load_transcriber(name: str, *, language: str | None = None, batch_size: int 
         batch_size: Windows decoded together.
 
     Raises:
-        UserError: There is no such checkpoint, or it has no such language.
+        UserError: There is no such checkpoint, it has no such language, or it writes no text.
     """
-    arguments, data = ModelArguments(name_or_path=name), DataArguments(language=language)
-    family = get_family(arguments)
-    processor = family.load_processor(arguments, data)
+    arguments = Arguments(
+        ExperimentArguments(name="transcribe"), ModelArguments(name_or_path=name), DataArguments(language=language)
+    )
+    family = get_family(arguments.model)
+    if family.scoring != "words":
+        raise UserError(
+            f"model.name_or_path: expected a model that writes text, found a {family.name} in {name}. Score it on "
+            "labelled clips with hf-asr evaluate."
+        )
+    processor = family.load_processor(arguments, None)
     device = PartialState().device
-    model: Any = family.load_model(arguments, data, processor, 0)
+    model: Any = family.load_model(arguments, processor)
     model.to(device)
-    dtype = resolve_conditions(EvaluationArguments(), device, model.dtype).dtype
-    return Transcriber(model, family, processor, batch_size=batch_size, dtype=dtype)
-
-
-def _quietest(samples: np.ndarray, low: int, high: int) -> int:
-    if high - low <= _QUIET:
-        return high
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples[low:high], dtype=np.float64))])
-    starts = np.arange(0, high - low - _QUIET, _STEP)
-    loudness = energy[starts + _QUIET] - energy[starts]
-    # Differences of a running sum keep rounding noise of about 1e-12 where all is silent.
-    quiet = starts[loudness <= loudness.min() + 1e-9]
-    return low + int(quiet[-1]) + _QUIET // 2
+    options: dict[str, Any] = {"batch_size": batch_size, "dtype": auto_dtype(device, model.dtype)}
+    if family.name == "whisper":
+        return Transcriber(model, family, processor, **options)
+    if family.name == "ctc":
+        return CtcTranscriber(model, family, processor, **options)
+    return WindowTranscriber(model, family, processor, arguments, **options)
 
 
 def _code(language: str) -> str:

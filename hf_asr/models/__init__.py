@@ -6,12 +6,19 @@ from collections.abc import Mapping
 
 from hf_asr.config.arguments import ModelArguments
 from hf_asr.errors import UserError
-from hf_asr.models import whisper
+from hf_asr.models import audio_llm, classifier, ctc, moonshine, parakeet, speech2text, whisper
 from hf_asr.models.checkpoints import CONFIG_PREFIX, config_values
-from hf_asr.models.family import ModelFamily
+from hf_asr.models.family import ModelFamily, check_window
 
 FAMILIES: Mapping[str, ModelFamily] = {
     "whisper": whisper.FAMILY,
+    "speech2text": speech2text.FAMILY,
+    "moonshine": moonshine.FAMILY,
+    "parakeet_tdt": parakeet.FAMILY,
+    "audio_llm": audio_llm.FAMILY,
+    "ctc": ctc.FAMILY,
+    "classifier": classifier.FAMILY,
+    "regressor": classifier.REGRESSOR_FAMILY,
 }
 
 
@@ -27,6 +34,7 @@ def get_family(model: ModelArguments, recipe: str | None = None) -> ModelFamily:
             checkpoint, or another recipe trains it; the message lists what there is.
     """
     family = _find(model)
+    check_window(family, model.window)
     if recipe not in (None, family.recipe):
         raise UserError(
             f"model.name_or_path: expected a model for recipes/{recipe}.py, found a {family.name} model. "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig
+from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_asr.config.arguments import ModelArguments
 from hf_asr.errors import UserError
@@ -34,6 +37,8 @@ LOAD_ERRORS = (
     HfHubHTTPError,
     StrictDataclassError,
 )
+# Attribute of bitsandbytes' 4-bit layers.
+CPU_PACKING = "support_avx512bf16_for_cpu"
 DTYPES = {
     "auto": torch.float32,
     "float32": torch.float32,
@@ -93,8 +98,14 @@ def reporting(key: str, name: str, expected: str) -> Iterator[None]:
         raise UserError(f"{key}: expected {expected}, found {_found(name, error)}. {_advice(name)}") from error
 
 
-def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConfig) -> Any:
+def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConfig, new: tuple[str, ...] = ()) -> Any:
     """Load a checkpoint's weights into a stock class, float32 unless ``model.dtype`` says otherwise.
+
+    Args:
+        model_class: The stock class.
+        model: The ``model`` section.
+        config: What the class is built with.
+        new: Parts of names of weights that may be missing, since they are made new.
 
     Raises:
         UserError: There are no safetensors, they lack weights, or they are of another shape.
@@ -108,14 +119,82 @@ def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConf
             attn_implementation=model.attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
+            **({} if model.quantization == "none" else {"quantization_config": quantization_config(model)}),
         )
-    missing = sorted(report["missing_keys"])
+    missing = sorted(name for name in report["missing_keys"] if not any(part in name for part in new))
     if missing:
         raise UserError(
             f"model.name_or_path: expected all weights of {model_class.__name__} in {model.name_or_path}, found "
             f"{len(missing)} missing ({', '.join(missing[:3])}). They would be random: give a whole checkpoint."
         )
+    keep_layout(loaded)
     return loaded
+
+
+def quantization_config(model: ModelArguments) -> BitsAndBytesConfig:
+    """Return how bitsandbytes stores the linear layers: 8-bit LLM.int8 (Dettmers et al. 2022) or 4-bit NormalFloat.
+
+    Four bits are QLoRA's (Dettmers et al. 2023): quantiles of a normal distribution, one scale for 64 weights, with
+    ``model.double_quant`` stored in 8 bits themselves. The head, embeddings, norms and convolutions stay as they are.
+    """
+    if model.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=model.double_quant,
+        bnb_4bit_compute_dtype=compute_dtype(model),
+    )
+
+
+def keep_layout(model: PreTrainedModel) -> None:
+    """Have 4-bit layers keep their weights as they were stored, in place; nothing to do for other models.
+
+    On a CPU with AVX512-BF16 bitsandbytes 0.50 packs them anew in the first decoding, with scales rounded to bfloat16:
+    from then on they are other weights, which no dequantising and no gradient undoes.
+    """
+    for module in model.modules():
+        if CPU_PACKING in vars(module):
+            vars(module)[CPU_PACKING] = False
+
+
+def compute_dtype(model: ModelArguments) -> torch.dtype:
+    """Return the type that 4-bit weights are multiplied in: ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    if model.compute_dtype != "auto":
+        return DTYPES[model.compute_dtype]
+    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def finish_random(built: PreTrainedModel, model: ModelArguments) -> PreTrainedModel:
+    """Return a model that was built from its config in the type, or the bits, that ``model`` asks for.
+
+    Only a checkpoint can be read quantised: the model goes through a temporary folder (its size on the disk).
+    """
+    if model.quantization == "none":
+        return built.to(DTYPES[model.dtype])  # type: ignore[arg-type]
+    with TemporaryDirectory() as folder:
+        built.save_pretrained(folder)
+        loaded: PreTrainedModel = load_weights(
+            type(built), replace(model, name_or_path=folder, revision=None), built.config
+        )
+    loaded.config.name_or_path = model.name_or_path
+    return loaded
+
+
+@contextmanager
+def own_random_state(seed: int, name: str) -> Iterator[None]:
+    """Let what is built inside have weights that are a function of ``seed`` and ``name``.
+
+    The global random state is left alone.
+    """
+    own_seed = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big") >> 1
+    before = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(own_seed)
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def _found(name: str, error: Exception) -> str:

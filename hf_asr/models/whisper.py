@@ -8,14 +8,12 @@ older way, is cleared. Frames and states are read from the extractor and the con
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import (
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,10 +24,13 @@ from transformers import (
 
 from hf_asr.config.arguments import Arguments, DataArguments, ModelArguments
 from hf_asr.errors import UserError
-from hf_asr.features.collate import Seq2SeqCollator
-from hf_asr.features.extract import ClipEncoder
-from hf_asr.models.checkpoints import CONFIG_PREFIX, DTYPES, is_config_name, load_weights
+from hf_asr.features.collate import PlannedPadder, Seq2SeqCollator, WindowPadder
+from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
+from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window
+from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights
 from hf_asr.models.family import ModelFamily
+from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
+from hf_asr.models.losses import TOKENS
 from hf_asr.models.whisper_configs import (
     END,
     SHAPES,
@@ -48,6 +49,7 @@ from hf_asr.models.whisper_processor import (
     load_processor,
     plan_of,
 )
+from hf_asr.models.whisper_thin import thinned
 from hf_asr.text import cer_first
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ def load_model(model: ModelArguments, data: DataArguments, processor: ProcessorM
     _check_vocabulary(config, processor.tokenizer)
     if is_config_name(model):
         name = model.name_or_path.removeprefix(CONFIG_PREFIX)
-        loaded = random_model(name, seed, config, model.attn_implementation).to(DTYPES[model.dtype])
+        loaded = finish_random(random_model(name, seed, config, model.attn_implementation), model)
         loaded.generation_config = published_generation_config(
             config, processor.tokenizer, is_multilingual_checkpoint(model, processor.tokenizer)
         )
@@ -132,12 +134,7 @@ def check_generation_config(folder: str | Path, model: PreTrainedModel) -> None:
     Raises:
         ValueError: Something was lost on the way.
     """
-    saved = GenerationConfig.from_pretrained(folder).to_dict()
-    ours = model.generation_config.to_dict()
-    lost = [name for name in KEPT_IN_CHECKPOINTS if saved.get(name) != ours.get(name)]
-    if lost:
-        found = "; ".join(f"{name} is {saved.get(name)}, was {ours.get(name)}" for name in lost)
-        raise ValueError(f"generation_config.json in {folder} does not hold what was trained: {found}")
+    check_kept(folder, model, KEPT_IN_CHECKPOINTS)
 
 
 def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, arguments: Arguments) -> ClipEncoder:
@@ -149,15 +146,18 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
     extractor, tokenizer, data = processor.feature_extractor, processor.tokenizer, arguments.data
     check_extractor(extractor, model_config)
     _check_new_tokens(arguments.evaluation.generation, 1 + len(label_prefix(tokenizer)), model_config)
-    return ClipEncoder(
-        extractor=extractor,
+    labeller = TokenLabels(
         tokenizer=tokenizer,
-        label_prefix=label_prefix(tokenizer),
+        prefix=label_prefix(tokenizer),
         end_token=tokenizer.get_vocab()[END],
-        max_label_tokens=model_config.max_target_positions,
+        max_tokens=model_config.max_target_positions,
         text_prefix=_text_prefix(tokenizer, data),
-        identity=content_of(processor),
         text_pipeline=data.text_pipeline,
+    )
+    return ClipEncoder(
+        front_end=LogMel(extractor),
+        labeller=labeller,
+        identity=content_of(processor),
         level=data.level,
         trim_silence=data.trim_silence,
         min_seconds=data.min_seconds,
@@ -168,12 +168,24 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
 
 def make_collator(processor: ProcessorMixin, model: PreTrainedModel) -> Seq2SeqCollator:
     """Make the collator that fills features up to the window this model's encoder takes."""
+    extractor = processor.feature_extractor
     return Seq2SeqCollator(
+        padder=WindowPadder(extractor.nb_max_frames, extractor.feature_size),
         start_token=model.config.decoder_start_token_id,
         pad_token=model.config.pad_token_id,
-        window_frames=processor.feature_extractor.nb_max_frames,
-        feature_size=processor.feature_extractor.feature_size,
     )
+
+
+def window_padder(
+    processor: ProcessorMixin, model: PreTrainedModel, arguments: ModelArguments, window: str
+) -> PlannedPadder:
+    """Make what pads clips for a window of ``thinned`` or ``clip``, for a model that takes plans."""
+    extractor, positions = processor.feature_extractor, model.config.max_source_positions
+    assert extractor.nb_max_frames == positions * FRAMES_PER_POSITION, extractor
+    if window == "clip":
+        return PlannedPadder(Window(positions, stride=0, bucket=CLIP_BUCKET), extractor.feature_size)
+    keep = round(arguments.window_keep_seconds * positions * extractor.sampling_rate / extractor.n_samples)
+    return PlannedPadder(Window(positions, keep, arguments.window_stride), extractor.feature_size)
 
 
 def decode(
@@ -187,42 +199,20 @@ def decode(
     Args:
         model: The model, or one with adapters.
         processor: Its processor.
-        batch: ``input_features`` (B, F, M), on the model's device and in its dtype.
+        batch: ``input_features`` (B, F, M), on the model's device and in its dtype; ``positions`` and
+            ``log_weights`` (B, S) where the window is not full.
         generation: Options of ``generate``.
 
     Raises:
         UserError: ``generate`` refuses an option's value.
     """
-    features, generating = batch["input_features"], cast(WhisperForConditionalGeneration, model)
+    features, writer = batch["input_features"], cast(WhisperForConditionalGeneration, model)
     mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long, device=features.device)
-    with _generating(generation):
-        tokens = generating.generate(input_features=features, attention_mask=mask, **generation)
+    options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
+    plan = {name: batch[name] for name in ("positions", "log_weights") if name in batch}
+    with generating(options):
+        tokens = writer.generate(input_features=features, attention_mask=mask, **plan, **options)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
-
-
-class _TwoLimits(logging.Filter):
-    """Drops the warning that ``max_new_tokens`` overrules the checkpoint's ``max_length``, one for every batch."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "`max_new_tokens` will take precedence" not in record.getMessage()
-
-
-@contextmanager
-def _generating(options: Mapping[str, Any]) -> Iterator[None]:
-    """Report what ``generate`` refuses, and leave out what it says of limits that are meant.
-
-    Raises:
-        UserError: An option's value is refused.
-    """
-    spoken, quiet = logging.getLogger("transformers.generation.utils"), _TwoLimits()
-    spoken.addFilter(quiet)
-    try:
-        yield
-    except ValueError as error:
-        given = ", ".join(f"{name}={value}" for name, value in options.items())
-        raise UserError(f"evaluation.generation: expected what generate takes, found {given}: {error}") from error
-    finally:
-        spoken.removeFilter(quiet)
 
 
 def _text_prefix(tokenizer: WhisperTokenizer, data: DataArguments) -> str:
@@ -274,20 +264,30 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
         )
 
 
+def _load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedModel:
+    loaded = load_model(arguments.model, arguments.data, processor, arguments.experiment.seed)
+    if arguments.model.window == arguments.evaluation.window == "full":
+        return loaded
+    return thinned(cast(WhisperForConditionalGeneration, loaded))
+
+
 FAMILY = ModelFamily(
     name="whisper",
     recipe="finetune_seq2seq",
     model_types=("whisper",),
     config_names=tuple(SHAPES),
-    load_processor=load_processor,
-    load_config=load_config,
-    load_model=load_model,
+    load_processor=lambda arguments, train: load_processor(arguments.model, arguments.data),
+    load_config=lambda arguments, processor: load_config(arguments.model, processor),
+    load_model=_load_model,
+    build=WhisperForConditionalGeneration,
     make_encoder=make_encoder,
     make_collator=make_collator,
     decode=decode,
-    configure_generation=configure_generation,
+    decoding_options=generation_options,
+    check_decoding=check_generation,
     check_saved=check_generation_config,
-    notes=notes,
+    notes=lambda arguments, processor: notes(processor, arguments.model, arguments.data),
+    loss=TOKENS,
     head="proj_out",
     # The query and value projections of all three attentions, the usual choice for Whisper (and LoRA's own, Hu 2021).
     lora_targets=("q_proj", "v_proj"),
@@ -308,4 +308,5 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*",),
     },
     encoder_layers_prefix="model.encoder.layers",
+    window_padder=window_padder,
 )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from transformers import (
     GenerationConfig,
     PreTrainedConfig,
@@ -17,6 +15,7 @@ from transformers import (
 from transformers.models.whisper.configuration_whisper import NON_SPEECH_TOKENS, NON_SPEECH_TOKENS_MULTI
 
 from hf_asr.errors import UserError
+from hf_asr.models.checkpoints import own_random_state
 from hf_asr.models.whisper_languages import languages_of
 
 START = "<|startoftranscript|>"
@@ -98,13 +97,8 @@ def random_model(name: str, seed: int, config: WhisperConfig, attn_implementatio
     Returns:
         A WhisperForConditionalGeneration in float32.
     """
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big") >> 1
-    before = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(own_seed)
+    with own_random_state(seed, name):
         return WhisperForConditionalGeneration._from_config(config, attn_implementation=attn_implementation)
-    finally:
-        torch.default_generator.set_state(before)
 
 
 def published_generation_config(

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from hf_asr.config.arguments import SPLITS, Arguments
 from hf_asr.errors import UserError
+from hf_asr.training.schedulers import scheduler_arguments
 
 logger = logging.getLogger(__name__)
 
 # Keys of the training section that are ours, not Seq2SeqTrainingArguments'.
-OWN_KEYS = ("scheduler", "early_stopping_patience", "log_sample_ids", "resume_from_checkpoint")
+OWN_KEYS = ("scheduler", "early_stopping_patience", "ema", "log_sample_ids", "resume_from_checkpoint")
 
 DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,
@@ -35,26 +36,35 @@ DEFAULTS: dict[str, Any] = {
 # Half-precision types of weights, and the training key that computes in them.
 HALVES = {"bfloat16": "bf16", "float16": "fp16"}
 
+# Optimisers that look for their layers in the model, which is not loaded yet.
+OF_THE_WHOLE_MODEL = ("galore", "apollo", "lomo", "adalomo")
+
 # Learning rates when the user gives none: full fine-tuning of a pretrained Whisper diverges above some 1e-5; with the
-# encoder frozen less can break; LoRA's matrices start at zero and need 10 to 100 times more.
-LEARNING_RATES = {"full": 1e-5, "frozen_encoder": 5e-5, "lora": 1e-3}
+# encoder frozen less can break; LoRA's matrices start at zero and need 10 to 100 times more. DoRA turns whole columns
+# with the same matrices and takes half of that. A quantised base gives noisier gradients: QLoRA's own rate (Dettmers et
+# al. 2023, 2e-4).
+LEARNING_RATES = {
+    "full": 1e-5,
+    "frozen_encoder": 5e-5,
+    "lora": 1e-3,
+    "dora": 5e-4,
+    "adalora": 1e-3,
+    "quantised": 2e-4,
+    "head": 1e-3,
+}
+
+# What the best checkpoint of families that do not write words is chosen by, and what is better when it is greater.
+BEST_METRIC = {"classifier": "macro_f1", "regressor": "rmse"}
+GREATER_IS_BETTER = ("accuracy", "macro_f1", "r2")
 
 
 def strategy(arguments: Arguments) -> str:
-    """Return how the model is adapted: ``lora``, ``frozen_encoder`` or ``full``."""
+    """Return how the model is adapted, a key of :data:`LEARNING_RATES`."""
     if arguments.peft.method != "none":
-        return "lora"
-    return "frozen_encoder" if "encoder" in arguments.freeze.groups else "full"
-
-
-def scheduler_arguments(scheduler: Any) -> dict[str, Any]:
-    """Turn ``training.scheduler`` (a name, or a mapping with ``name``) into the Trainer's two keys."""
-    if scheduler is None:
-        return {}
-    if isinstance(scheduler, str):
-        return {"lr_scheduler_type": scheduler}
-    rest = {key: value for key, value in scheduler.items() if key != "name"}
-    return {"lr_scheduler_type": scheduler["name"], "lr_scheduler_kwargs": rest}
+        return arguments.peft.method if arguments.model.quantization == "none" else "quantised"
+    if "encoder" not in arguments.freeze.groups:
+        return "full"
+    return "head" if arguments.model.family in BEST_METRIC else "frozen_encoder"
 
 
 def evaluates(arguments: Arguments) -> bool:
@@ -122,6 +132,7 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
             "them, or take them out: TensorBoard files are always written."
         )
     check_precision(arguments, training)
+    check_adapting(arguments, training)
     if training.max_steps == 0:
         raise UserError("training.max_steps: expected 1 or more, or -1 for whole epochs, found 0. Set one of them.")
     if arguments.data.streaming and training.max_steps <= 0:
@@ -153,6 +164,40 @@ def check_precision(arguments: Arguments, training: Seq2SeqTrainingArguments) ->
         )
 
 
+def check_adapting(arguments: Arguments, training: Seq2SeqTrainingArguments) -> None:
+    """See that adapters get gradients, that groups thaw within the training, and that the optimiser is installed.
+
+    Raises:
+        UserError: One of them does not hold.
+    """
+    for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
+        options = arguments.training.get(name)
+        if arguments.peft.method != "none" and isinstance(options, dict) and options.get("use_reentrant"):
+            raise UserError(
+                f"training.{name}.use_reentrant: expected false beside peft.method={arguments.peft.method} (layers "
+                "whose inputs have no gradient would not be trained), found true. Remove it."
+            )
+    late = [epoch for epoch in arguments.freeze.unfreeze if epoch >= training.num_train_epochs]
+    if late and training.max_steps <= 0:
+        raise UserError(
+            f"freeze.unfreeze: expected epochs below training.num_train_epochs ({training.num_train_epochs:g}; the "
+            f"first is 0), found {late[0]}. Lower it, or train longer."
+        )
+    check_optimizer(training)
+
+
+def check_optimizer(training: Seq2SeqTrainingArguments) -> None:
+    """See that ``training.optim`` can be made; the Trainer would only say so when training begins.
+
+    Raises:
+        UserError: Its package is missing, or it cannot run here.
+    """
+    name = str(training.optim)
+    if not name.startswith(OF_THE_WHOLE_MODEL):
+        with refusals():
+            Seq2SeqTrainer.get_optimizer_cls_and_kwargs(training)
+
+
 def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTrainingArguments:
     """Build the Trainer's arguments; the one place where our keys meet its names.
 
@@ -182,7 +227,12 @@ def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTraining
         "per_device_eval_batch_size": arguments.evaluation.batch_size,
         "push_to_hub": False,
     }
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "wer", "greater_is_better": False}
+    metric = str(given.get("metric_for_best_model", BEST_METRIC.get(arguments.model.family or "", "wer")))
+    best = {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric,
+        "greater_is_better": metric.removeprefix("eval_") in GREATER_IS_BETTER,
+    }
     values = {**DEFAULTS, **rate, **(best if evaluates(arguments) else {}), **saving_arguments(given), **given, **owned}
     values |= scheduler_arguments(arguments.training.get("scheduler")) | override
     with refusals():

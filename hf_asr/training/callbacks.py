@@ -13,17 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from hf_asr.files import write_whole
+
 logger = logging.getLogger(__name__)
 
 SAMPLE_LOG = "sample_ids.jsonl"
 EPOCH_METRICS = "metrics_on_all_epochs.json"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text``; a reader sees the old or the new content, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 class FinalEvaluation(TrainerCallback):
@@ -49,14 +44,14 @@ class EpochMetrics(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the table anew from the state's history, which a resume brings back."""
         if state.is_world_process_zero:
-            write_atomically(self.path, json.dumps(evaluations(state.log_history), indent=2) + "\n")
+            write_whole(self.path, json.dumps(evaluations(state.log_history), indent=2) + "\n")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Cut what a killed run had written after the checkpoint that is resumed from."""
         if state.is_world_process_zero:
-            write_atomically(self.path, json.dumps(evaluations(state.log_history), indent=2) + "\n")
+            write_whole(self.path, json.dumps(evaluations(state.log_history), indent=2) + "\n")
 
 
 def evaluations(history: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -82,7 +77,7 @@ class SampleLog(TrainerCallback):
         if not self.path.is_file():
             return
         kept = [line for line in self.path.read_text().split("\n") if line and line_step(line) <= step]
-        write_atomically(self.path, "".join(line + "\n" for line in kept))
+        write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def append(self, step: int, ids_by_rank: list[list[str]]) -> None:
         """Write the lines of one step; called on the main process with every rank's ids."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,13 @@ from torch import nn
 
 from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
+from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.cache import forecast_bytes
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.inference.generate import bare_model, to_device
-from hf_asr.training.loss import count_items, summed_cross_entropy
+from hf_asr.models.family import ModelFamily
+from hf_asr.models.losses import Loss
+from hf_asr.training.loss import summed_loss
 
 GIB = 2**30
 NUM_LABELS = 10
@@ -85,12 +88,11 @@ class SavedBytes:
         return sum(self.storages.values())
 
 
-def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any) -> tuple[float, int]:
+def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any, loss: Loss) -> tuple[float, int]:
     """Run one micro-batch forward and backward; return (seconds, bytes kept for backward). Weights do not change."""
     model.to(training.device).train()
     moved = to_device(batch, bare_model(model))
     tensors = {name: value for name, value in moved.items() if isinstance(value, torch.Tensor)}
-    labels = tensors.pop("labels")
     saved = SavedBytes(model)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(training.mixed_precision)
     start = time.perf_counter()
@@ -98,8 +100,8 @@ def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any) -> t
         torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
         torch.autocast(training.device.type, dtype=dtype, enabled=dtype is not None),
     ):
-        loss = summed_cross_entropy(model(**tensors).logits, labels) / count_items(labels).clamp(min=1)
-    loss.backward()
+        total, _ = summed_loss(loss, model, tensors)
+    (total / loss.items(tensors["labels"]).clamp(min=1)).backward()
     if training.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
@@ -117,7 +119,13 @@ def num_steps(training: Any, num_examples: int | None) -> int:
 
 
 def make_forecast(
-    model: nn.Module, batch: Mapping[str, Any], training: Any, *, num_examples: int | None, cache_bytes: int
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    training: Any,
+    loss: Loss,
+    *,
+    num_examples: int | None,
+    cache_bytes: int,
 ) -> Forecast:
     """Measure one micro-batch and work out the whole run.
 
@@ -125,11 +133,12 @@ def make_forecast(
         model: The model as it will be trained (frozen or adapted already).
         batch: A collated micro-batch of the run's own size.
         training: The Trainer's arguments.
+        loss: The family's.
         num_examples: Clips of the training split; None for a stream.
         cache_bytes: Forecast size of the feature cache.
     """
-    measure_step(model, batch, training)  # the first pass allocates and tunes
-    seconds, activations = measure_step(model, batch, training)
+    measure_step(model, batch, training, loss)  # the first pass allocates and tunes
+    seconds, activations = measure_step(model, batch, training, loss)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     kept = (training.save_total_limit or 2) + 1
@@ -143,23 +152,32 @@ def make_forecast(
     )
 
 
-def show_labels(rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> None:
-    """Print each row's reference above its labels decoded back to text, special tokens included."""
+def show_labels(
+    rows: Sequence[Mapping[str, Any]], read_labels: Callable[[Sequence[Any]], str], reference: str = "text"
+) -> None:
+    """Print each row's reference above what its labels say."""
     print(f"{len(rows)} labels decoded back:")
     for row in rows:
-        decoded = row["error"] or tokenizer.decode(row["labels"], skip_special_tokens=False)
-        print(f"{row['id']}\n  reference: {row['text']}\n  labels:    {decoded}")
+        decoded = row["error"] or read_labels(row["labels"])
+        print(f"{row['id']}\n  reference: {row[reference]}\n  labels:    {decoded}")
 
 
 def dry_run(
-    model: nn.Module, processor: Any, collator: Any, split: Split, encoder: ClipEncoder, training: Any, *, cache: bool
+    model: nn.Module,
+    family: ModelFamily,
+    processor: Any,
+    split: Split,
+    encoder: ClipEncoder,
+    training: Any,
+    *,
+    cache: bool,
 ) -> Forecast:
     """Show ten labels decoded back, and the forecast; nothing is written.
 
     Args:
         model: The model as it will be trained.
-        processor: Its tokenizer decodes the labels.
-        collator: Makes a batch of encoded rows.
+        family: Its family.
+        processor: Its processor.
         split: The training split.
         encoder: The family's encoder.
         training: The Trainer's arguments.
@@ -167,13 +185,14 @@ def dry_run(
     """
     wanted = max(NUM_LABELS, training.per_device_train_batch_size)
     encoded = [encoder(row) for row in itertools.islice(split.rows, wanted)]
-    show_labels(encoded[:NUM_LABELS], processor.tokenizer)
+    show_labels(encoded[:NUM_LABELS], encoder.labeller.read, REFERENCE[family.scoring])
     whole = [row for row in encoded if not row["error"]]
     if not whole:
         raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
-    batch = collator([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
+    collate = family.make_collator(processor, bare_model(model))
+    batch = collate([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
     num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
     cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
-    forecast = make_forecast(model, batch, training, num_examples=num_examples, cache_bytes=cached)
+    forecast = make_forecast(model, batch, training, family.loss, num_examples=num_examples, cache_bytes=cached)
     Console().print(forecast.table())
     return forecast

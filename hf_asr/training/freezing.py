@@ -83,8 +83,8 @@ def encoder_layer_names(model: nn.Module, family: ModelFamily, last: int) -> tup
     Raises:
         UserError: ``last`` is not between 0 and the number of encoder layers.
     """
-    prefix = family.encoder_layers_prefix + "."
     encoder = names_of_group(model, family, "encoder")
+    prefix = layers_prefix(encoder, family) + "."
     layers = {int(name[len(prefix) :].split(".")[0]) for name in encoder if name.startswith(prefix)}
     if not 0 <= last <= len(layers):
         raise UserError(
@@ -95,6 +95,12 @@ def encoder_layer_names(model: nn.Module, family: ModelFamily, last: int) -> tup
     if last:  # the norm after the last layer belongs to it
         trained += [name for name in encoder if name.split(".")[-2] == "layer_norm" and not name.startswith(prefix)]
     return [name for name in encoder if name not in set(trained)], trained
+
+
+def layers_prefix(names: Iterable[str], family: ModelFamily) -> str:
+    """Return where the encoder's numbered layers are among the places that the family knows, ``|`` between them."""
+    known, present = family.encoder_layers_prefix.split("|"), tuple(names)
+    return next((place for place in known if any(name.startswith(f"{place}.0.") for name in present)), known[0])
 
 
 def frozen_names(model: nn.Module, family: ModelFamily, freeze: FreezeArguments) -> set[str]:
@@ -118,16 +124,41 @@ def frozen_names(model: nn.Module, family: ModelFamily, freeze: FreezeArguments)
     return frozen
 
 
+def set_trainable(model: nn.Module, names: Iterable[str], trained: bool) -> None:
+    """Give the named parameters gradients, or none; what has none keeps no old gradient either."""
+    wanted = set(names)
+    for name, parameter in model.named_parameters():
+        if name in wanted:
+            parameter.requires_grad_(trained)
+            if not trained:
+                parameter.grad = None
+
+
+def hold_frozen_statistics(model: nn.Module) -> None:
+    """Have batch norms whose weights are frozen use their stored mean and variance, and leave them as they are.
+
+    In training mode they would normalise by each batch and move the stored ones, frozen or not. Asked at every forward,
+    as an unfreezing may come and the Trainer puts the whole model into training mode at every step.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(_evaluate_if_frozen)
+
+
+def _evaluate_if_frozen(module: nn.Module, inputs: object) -> None:
+    own = [*module.parameters()]
+    if own and not any(parameter.requires_grad for parameter in own):
+        module.eval()
+
+
 def apply_freezing(model: nn.Module, family: ModelFamily, freeze: FreezeArguments) -> TrainableReport:
     """Freeze what ``freeze`` names, in place, and report what is left.
 
     Raises:
         UserError: A name matches nothing, or nothing is left to train.
     """
-    frozen = frozen_names(model, family, freeze)
-    for name, parameter in model.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
+    set_trainable(model, frozen_names(model, family, freeze), False)
+    hold_frozen_statistics(model)
     report = trainable_report(model)
     if report.trainable == 0:
         raise UserError("freeze: expected something left to train, found every parameter frozen. Freeze fewer groups.")

@@ -4,7 +4,7 @@ The stock Trainer takes a model whose ``forward`` accepts ``**kwargs`` to divide
 ``num_items_in_batch``. Whisper, Speech2Text, CTC models and classification heads accept the kwargs and ignore
 them, so gradients and logged losses grow with ``gradient_accumulation_steps`` and again with the number of
 processes (8 clips as 1 x 8 give 8 times the gradient of 8 x 1). Here the summed loss of each micro-batch is
-divided by the label tokens of the whole optimiser step, counted over all processes.
+divided by the items (label tokens, or examples) of the whole optimiser step, counted over all processes.
 """
 
 from __future__ import annotations
@@ -12,47 +12,45 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-IGNORED = -100
+from hf_asr.inference.generate import bare_model
+from hf_asr.models.losses import Loss
 
 
-def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Return the cross-entropy summed over label tokens, in float32.
+def summed_loss(loss: Loss, model: torch.nn.Module, inputs: dict[str, Any], smoothing: float = 0.0) -> tuple[Any, Any]:
+    """Run a micro-batch forward; return (its summed loss, the model's outputs).
 
     Args:
-        logits: (B, L, V), any floating type.
-        labels: (B, L), ``-100`` where nothing is to be learnt.
-        label_smoothing: Share of the target spread evenly over the vocabulary (Szegedy et al. 2016).
-
-    Returns:
-        A scalar; 0 (with zero gradients for every parameter) when all labels are ignored.
+        loss: The family's.
+        model: The model, wrapped or not.
+        inputs: A collated batch on the model's device; ``labels`` are kept from the model.
+        smoothing: ``training.label_smoothing_factor``.
     """
-    flat = logits.float().reshape(-1, logits.shape[-1])
-    return functional.cross_entropy(
-        flat, labels.reshape(-1), ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
-    )
-
-
-def count_items(labels: torch.Tensor) -> torch.Tensor:
-    """Return the number of label tokens in ``labels`` (B, L) that are learnt."""
-    return labels.ne(IGNORED).sum()
+    outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+    return loss.summed(bare_model(model), inputs, outputs, smoothing), outputs
 
 
 class ExactLossMixin:
     """Makes a ``Trainer`` divide by the items of the optimiser step; comes before ``Trainer`` in the bases.
 
-    The host class calls :meth:`use_exact_loss` once its model is known.
+    The host class sets ``exact_loss`` and calls :meth:`use_exact_loss` once its model is known.
     """
 
     args: Any
     accelerator: Any
+    exact_loss: Loss
     loss_is_scaled_for_ga: bool | None
 
     def use_exact_loss(self) -> None:
         """Have the Trainer count items for us and leave the loss as it is returned."""
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
+        """Count the items of a step over all processes."""
+        count = sum((self.exact_loss.items(batch["labels"]).to(device) for batch in batch_samples), torch.tensor(0))
+        total: torch.Tensor = self.accelerator.reduce(torch.as_tensor(count, device=device), reduction="sum")
+        return total
 
     def compute_loss(
         self,
@@ -65,12 +63,10 @@ class ExactLossMixin:
 
         The last factor undoes the averaging of gradients that distributed training does.
         """
-        labels = inputs["labels"]
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        total = summed_cross_entropy(outputs.logits, labels, smoothing)
-        items = count_items(labels) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        loss = total / items.to(total.device).clamp(min=1)
+        total, outputs = summed_loss(self.exact_loss, model, inputs, smoothing)
+        items = self.exact_loss.items(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch
+        loss = total / torch.as_tensor(items, device=total.device).clamp(min=1)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss

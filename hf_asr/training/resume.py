@@ -13,8 +13,12 @@ from hf_asr.training.arguments import DEFAULTS
 
 # Kept in the optimiser's state, which a resume brings back: another value would be read by nothing.
 OF_THE_OPTIMIZER = ("optim", "learning_rate", "weight_decay")
-OF_THE_MODEL = {"peft": ("method",), "freeze": ("groups", "last_n_encoder_layers")}
-OF_ADAPTERS = {"peft": ("method", "r", "target_modules")}
+OF_THE_MODEL = {
+    "peft": ("method",),
+    "freeze": ("groups", "last_n_encoder_layers", "unfreeze"),
+    "model": ("quantization",),
+}
+OF_ADAPTERS = {"peft": ("method", "r", "target_modules"), "model": ("quantization", "double_quant")}
 
 
 def check_resume(arguments: Arguments, checkpoint: Path, processes: int) -> None:
@@ -67,6 +71,7 @@ def what_decides(arguments: Arguments, processes: int) -> dict[str, Any]:
     if arguments.data.streaming:  # each process reads shards of its own
         decides["the number of processes"] = processes
     decides |= {f"training.{name}": training.get(name) for name in OF_THE_OPTIMIZER}
+    decides["training.ema"] = training.get("ema") or "off"  # an average cannot begin, or be dropped, in the middle
     adapts = arguments.peft.method != "none"
     for section, names in (OF_THE_MODEL | (OF_ADAPTERS if adapts else {})).items():
         values = vars(vars(arguments)[section])

@@ -15,15 +15,17 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from datasets import disable_progress_bars
 from rich.console import Console
 from rich.logging import RichHandler
+from transformers.utils import logging as transformers_logging
 
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.parser import save_arguments
 from hf_asr.errors import UserError
+from hf_asr.files import write_whole
 from hf_asr.inference.generate import on_main
-from hf_asr.training.adapters import merged, set_aside
-from hf_asr.training.callbacks import write_atomically
+from hf_asr.training.adapters import merged, save_adapter, set_aside
 from hf_asr.training.checkpoints import RUN_FILES, checkpoint_to_resume
 from hf_asr.training.resume import check_resume
 
@@ -31,11 +33,13 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "peft", "jiwer", "soundfile")
 BEST = "best_checkpoint"
+ADAPTER = "adapter"
 
 
 def begin_logging() -> None:
     """Send our log lines to the console, and keep them for the run's log; processes other than 0 only tell warnings."""
     main_process = os.environ.get("RANK", "0") == "0"
+    no_bars_in_files()
     root = logging.getLogger("hf_asr")
     for handler in [*root.handlers]:
         root.removeHandler(handler)
@@ -45,6 +49,13 @@ def begin_logging() -> None:
     root.addHandler(console_handler())
     if main_process:
         root.addHandler(MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def no_bars_in_files() -> None:
+    """Switch the libraries' progress bars off where stderr is no terminal: a file keeps each as one long line."""
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+        disable_progress_bars()
 
 
 def console_handler() -> logging.Handler:
@@ -130,7 +141,7 @@ def begin_run(arguments: Arguments, training: Any) -> Path:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
             save_arguments(arguments, run_dir / "config.yaml")
-            write_atomically(run_dir / "environment.json", json.dumps(environment(training), indent=2) + "\n")
+            write_whole(run_dir / "environment.json", json.dumps(environment(training), indent=2) + "\n")
             log_into(run_dir / "training.log")
         except OSError as error:
             raise UserError(
@@ -180,6 +191,7 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
     if trainer.args.should_save:
         model = trainer.accelerator.unwrap_model(trainer.model)
         shutil.rmtree(staging, ignore_errors=True)
+        save_adapter(model, run_dir / ADAPTER)
         chosen = merged(model) if merge else set_aside(model, staging)
         chosen.config.use_cache = True  # the Trainer turns it off; who decodes wants it on
         chosen.save_pretrained(staging)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,24 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_asr.config.arguments import Arguments
-from hf_asr.data.sampling import StepBatchSampler, TrainingRows
+from hf_asr.data.sampling import Epoch, StepBatchSampler, TrainingRows
 from hf_asr.errors import UserError
-from hf_asr.evaluation.counts import count_errors
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.inference.generate import Conditions, bare_model, generate_dataset, to_device
+from hf_asr.features.collate import ignored_like
+from hf_asr.inference.generate import Conditions, bare_model, to_device
 from hf_asr.models.family import ModelFamily
+from hf_asr.training.adalora import AdaLoraMixin
+from hf_asr.training.adapters import adapter_callbacks
 from hf_asr.training.arguments import refusals
 from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgress, SampleLog
 from hf_asr.training.checkpoints import CheckpointMixin, saved_state, stopped_early
-from hf_asr.training.freezing import names_of_group
-from hf_asr.training.loss import ExactLossMixin, count_items, summed_cross_entropy
+from hf_asr.training.ema import EmaMixin
+from hf_asr.training.frozen_check import FrozenCheck
+from hf_asr.training.loss import ExactLossMixin
+from hf_asr.training.optimizer import OptimizerMixin
+from hf_asr.training.resources import Resources
+from hf_asr.training.unfreezing import UnfreezingMixin, unfreezing_plan
+from hf_asr.training.validation import ValidationMixin
 from hf_asr.utterance import Drops
 
 logger = logging.getLogger(__name__)
@@ -50,7 +56,16 @@ class TrainingChecks(TrainerCallback):
         self.trainer.check_trained()
 
 
-class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
+class SpeechTrainer(
+    CheckpointMixin,
+    ExactLossMixin,
+    EmaMixin,
+    AdaLoraMixin,
+    UnfreezingMixin,
+    OptimizerMixin,
+    ValidationMixin,
+    Seq2SeqTrainer,
+):
     """A Seq2SeqTrainer whose loss, order of examples and validation are exact (see docs/concepts.md).
 
     Args:
@@ -60,6 +75,8 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         conditions: How validation decodes.
         normalizer: Text pipeline of the scoring side.
         learning_rates: Learning rate by parameter group (glob or family's name); the rest takes the common one.
+        unfreeze: Epoch to the names of the frozen parameters that are trained from there on.
+        ema: Decay of an average of the weights that validation and the end use; ``off`` for none.
         sample_log: Where ids are written; None for no log.
         stream_in_order: A stream keeps the order of its corpus in every epoch.
         kwargs: What Seq2SeqTrainer takes.
@@ -74,11 +91,14 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         conditions: Conditions,
         normalizer: str,
         learning_rates: dict[str, float] | None = None,
+        unfreeze: Mapping[int, list[str]] | None = None,
+        ema: float | str = "off",
         sample_log: SampleLog | None = None,
         stream_in_order: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
+        self.exact_loss = family.loss
         self.use_exact_loss()
         self.family = family
         self.train_split = train
@@ -95,6 +115,12 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         self._clips = 0
         self._filler: dict[str, Any] | None = None
         self.add_callback(TrainingChecks(self))
+        self.use_plan(unfreeze or {})
+        self.use_average(ema)
+        for callback in adapter_callbacks(self.model):
+            self.add_callback(callback)
+        if not self.is_fsdp_enabled:  # a process has parts of weights only
+            self.add_callback(FrozenCheck(self.thawing_names()))
 
     def stateful_callbacks(self) -> list[Any]:
         """Return the callbacks whose state a checkpoint keeps."""
@@ -166,9 +192,8 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         }
         if self.streams:
             mine = split_dataset_by_node(self.train_split.rows, args.process_index, args.world_size)
-            # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
-            loader = DataLoader if self.stream_in_order else EpochLoader
-            return loader(mine, batch_size=args.per_device_train_batch_size, **shared)
+            size, told = args.per_device_train_batch_size, self.train_split.epoch
+            return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
         sampler = StepBatchSampler(
             len(self.train_split.rows),
             batch_size=args.per_device_train_batch_size,
@@ -177,6 +202,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
             rank=args.process_index,
             seed=args.seed,
             shuffle=str(args.train_sampling_strategy) != "sequential",
+            told=self.train_split.epoch,
         )
         return EpochLoader(TrainingRows(self.train_split.rows), batch_sampler=sampler, **shared)
 
@@ -229,7 +255,7 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         if longest == 0:
             return []
         if batches:
-            self._filler = {**batches[-1], "labels": torch.full_like(batches[-1]["labels"], -100)}
+            self._filler = {**batches[-1], "labels": ignored_like(batches[-1]["labels"])}
         if self._filler is None:
             raise UserError(
                 "data.streaming: expected at least one clip for every process, found none for process "
@@ -242,85 +268,11 @@ class SpeechTrainer(CheckpointMixin, ExactLossMixin, Seq2SeqTrainer):
         if self.args.should_save and self.sample_log is not None:
             self.sample_log.append(self.state.global_step + 1, by_rank)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Group parameters by learning rate and decay (none on norms and biases), then let the Trainer build it."""
-        if self.learning_rates and self.optimizer is None:
-            target: Any = self.model if model is None else model
-            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, target)
-            self.optimizer = optimizer_class(self._parameter_groups(target), **kwargs)
-        return super().create_optimizer(model)
-
-    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
-        decayed = set(self.get_decay_parameter_names(model))
-        rate_of: dict[str, float] = {}
-        for group, rate in self.learning_rates.items():
-            rate_of |= dict.fromkeys(names_of_group(model, self.family, group), rate)
-        groups: dict[tuple[float, float], list[Any]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                decay = self.args.weight_decay if name in decayed else 0.0
-                groups.setdefault((rate_of.get(name, self.args.learning_rate), decay), []).append(parameter)
-        return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; a resumed training's mean loss is that of all its steps, whoever made them."""
         if "train_loss" in logs and self.state.global_step:
             logs["train_loss"] = self._total_loss_scalar / self.state.global_step
         super().log(logs, *args, **kwargs)
-
-    def evaluate(
-        self,
-        eval_dataset: Any = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-        **gen_kwargs: Any,
-    ) -> dict[str, float]:
-        """Score the validation split: exact loss, then WER and counts by ``generate_dataset``."""
-        assert self.validation is not None
-        start = time.perf_counter()
-        metrics = {"loss": self.validation_loss(), **self.validation_scores()}
-        metrics["runtime"] = time.perf_counter() - start
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
-
-    @torch.no_grad()
-    def validation_loss(self) -> float:
-        """Return the loss per label token over the whole validation split and all processes."""
-        assert self.validation is not None
-        model: Any = self.accelerator.unwrap_model(self.model).eval()
-        size, rows = self.args.per_device_eval_batch_size, self.validation.rows
-        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        starts = range(0, len(rows), size)[self.args.process_index :: self.args.world_size]
-        for start in starts:
-            batch = self.data_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
-            inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
-            labels = inputs.pop("labels")
-            with self.accelerator.autocast():
-                logits = model(**inputs).logits
-            sums += torch.stack([summed_cross_entropy(logits, labels).double(), count_items(labels).double()])
-        totals = self.accelerator.reduce(sums, reduction="sum")
-        return float(totals[0] / totals[1].clamp(min=1))
-
-    def validation_scores(self) -> dict[str, float]:
-        """Return WER, CER, MER, WIL and the word counts of the validation split."""
-        assert self.validation is not None
-        model: Any = self.accelerator.unwrap_model(self.model)
-        processor: Any = self.processing_class
-        generated = generate_dataset(model, self.family, processor, self.validation, self.conditions, progress=False)
-        if not self.validation_drops.total():
-            self.validation_drops = generated.drops
-            for line in generated.drops.lines():
-                logger.warning("left out of validation: %s", line)
-        references = dict(zip(self.validation.column("id"), self.validation.column("text"), strict=True))
-        texts = [references[hypothesis.id] for hypothesis in generated.hypotheses]
-        counts = count_errors(texts, [h.text for h in generated.hypotheses], normalizer=self.normalizer)
-        rates = {"wer": counts.wer(), "cer": counts.cer(), "mer": counts.mer(), "wil": counts.wil()}
-        totals = counts.totals()
-        return rates | {
-            name: totals[name] for name in ("substitutions", "deletions", "insertions", "hits") if name in totals
-        }
 
 
 def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
@@ -336,12 +288,37 @@ def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[st
 
 
 class EpochLoader(DataLoader):
-    """A DataLoader that tells its batch sampler, or its stream, the epoch: the Trainer asks for it."""
+    """A DataLoader that tells its batch sampler the epoch: the Trainer asks for it."""
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration follow the order of ``epoch``."""
-        ordered: Any = self.dataset if isinstance(self.dataset, IterableDataset) else self.batch_sampler
+        ordered: Any = self.batch_sampler
         ordered.set_epoch(epoch)
+
+
+class StreamLoader(DataLoader):
+    """A DataLoader of a stream that tells it the epoch.
+
+    Args:
+        stream: This process's part of the stream.
+        keeps_order: The stream has the same order in every epoch.
+        told: Is told every epoch that begins; rows that change with the epoch read it.
+        kwargs: What DataLoader takes.
+    """
+
+    def __init__(self, stream: IterableDataset, *, keeps_order: bool, told: Epoch | None, **kwargs: Any) -> None:
+        super().__init__(stream, **kwargs)
+        self.stream = stream
+        self.keeps_order = keeps_order
+        self.told = told
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin ``epoch`` with the next iteration."""
+        # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
+        if not self.keeps_order:
+            self.stream.set_epoch(epoch)
+        if self.told is not None:
+            self.told.set(epoch)
 
 
 def build_trainer(
@@ -371,6 +348,8 @@ def build_trainer(
             conditions=conditions,
             normalizer=arguments.evaluation.normalizer,
             learning_rates=arguments.freeze.learning_rates,
+            unfreeze=unfreezing_plan(model, family, arguments.freeze),
+            ema=arguments.training.get("ema") or "off",
             sample_log=sample_log,
             stream_in_order=arguments.data.shuffle_buffer <= 1,
             model=model,
@@ -380,6 +359,7 @@ def build_trainer(
             callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
         )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Resources(run_dir))
     patience = arguments.training.get("early_stopping_patience", 3)
     if evaluates and patience:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=int(patience)))

@@ -10,7 +10,7 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor, pipeline
 
 from hf_asr.cli.demo_model import SPECIAL, WINDOW_SECONDS, train_tokenizer, write_small_whisper
-from hf_asr.config.arguments import DataArguments, ModelArguments
+from hf_asr.config.arguments import Arguments, DataArguments, ExperimentArguments, ModelArguments
 from hf_asr.data.synthetic import LANGUAGES, sentences
 from hf_asr.models import get_family
 
@@ -75,8 +75,9 @@ def test_it_loads_without_us(folder: Path) -> None:
 
 def test_our_family_takes_it_without_a_language(folder: Path) -> None:
     model, data = ModelArguments(name_or_path=str(folder)), DataArguments(corpus="synthetic")
+    arguments = Arguments(ExperimentArguments("x"), model, data)
     family = get_family(model)
-    processor = family.load_processor(model, data)
-    assert family.notes(processor, model, data) == []
-    loaded = family.load_model(model, data, processor, 0)
+    processor = family.load_processor(arguments, None)
+    assert family.notes(arguments, processor) == []
+    loaded = family.load_model(arguments, processor)
     assert loaded.generation_config.is_multilingual is False

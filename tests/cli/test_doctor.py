@@ -18,6 +18,7 @@ from hf_asr.cli import doctor, machine, preflight
 from hf_asr.data.audio import SAMPLE_RATE, encode
 from hf_asr.data.checks import Check
 from hf_asr.errors import UserError
+from hf_asr.models import FAMILIES
 
 Row = dict[str, Any]
 
@@ -180,4 +181,4 @@ def test_parameters_are_counted_without_making_weights(model: Path) -> None:
     from transformers import AutoModelForSpeechSeq2Seq, WhisperConfig
 
     made = AutoModelForSpeechSeq2Seq.from_pretrained(model)
-    assert preflight.num_parameters(WhisperConfig.from_pretrained(model)) == made.num_parameters()
+    assert preflight.num_parameters(FAMILIES["whisper"], WhisperConfig.from_pretrained(model)) == made.num_parameters()

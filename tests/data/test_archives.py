@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hf_asr.data import archives
-from hf_asr.data.archives import Member, cache_folder, is_archive, plain_tar, tar_index, write_atomically
+from hf_asr.data.archives import Member, cache_folder, is_archive, plain_tar, tar_index
 from hf_asr.errors import UserError
 
 FILES = {"cv/ru/train.tsv": b"path\tsentence\n", "cv/ru/clips/a.mp3": b"sound" * 300, "cv/ru/clips/b.mp3": b"noise" * 7}
@@ -188,20 +188,6 @@ def test_the_size_of_large_archives_is_told_in_spite_of_32_bits(
         file.seek(-4, os.SEEK_END)
         file.write((10**9).to_bytes(4, "little"))
     assert archives._uncompressed_size(path) == 10**9 + 2 * 2**32
-
-
-def test_a_write_that_fails_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "kept.tsv"
-    write_atomically(target, "before\n")
-
-    def fails(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(archives.os, "fsync", fails)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(target, "after\n")
-    assert target.read_text() == "before\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.tsv"]
 
 
 def test_the_cache_is_in_the_home_without_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

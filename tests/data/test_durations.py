@@ -116,14 +116,14 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
 
 def test_a_read_only_folder_is_no_obstacle(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [clip(tmp_path / "a.wav", 1.0)]
-    write = durations.write_atomically
+    write = durations.write_whole
 
-    def read_only(target: Path, content: str) -> None:
+    def read_only(target: Path, content: str, **options) -> None:
         if target.parent == tmp_path:
             raise PermissionError(13, "Permission denied")
-        write(target, content)
+        write(target, content, **options)
 
-    monkeypatch.setattr(durations, "write_atomically", read_only)
+    monkeypatch.setattr(durations, "write_whole", read_only)
     assert seconds_of(rows) == seconds_of(rows) == [1.0]
     assert read == ["a.wav"]
     assert not (tmp_path / NAME).exists()
@@ -151,10 +151,10 @@ def test_a_side_car_that_cannot_be_read_is_no_obstacle(tmp_path: Path, monkeypat
 
 
 def test_nowhere_to_write_is_no_obstacle(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(target: Path, content: str) -> None:
+    def read_only(target: Path, content: str, **options) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(durations, "write_atomically", read_only)
+    monkeypatch.setattr(durations, "write_whole", read_only)
     rows = [clip(tmp_path / "a.wav", 1.0)]
     assert seconds_of(rows) == seconds_of(rows) == [1.0]
     assert read == ["a.wav", "a.wav"]

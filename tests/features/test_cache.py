@@ -26,8 +26,8 @@ from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
 from hf_asr.features import cache
 from hf_asr.features.cache import PreparedSplit, prepare_features
-from hf_asr.features.collate import Seq2SeqCollator
-from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
+from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
 from hf_asr.features.fingerprint import rows_hash
 from hf_asr.utterance import Drops
 
@@ -36,13 +36,9 @@ TOKENIZER = tiny_tokenizer()
 
 @pytest.fixture
 def encoder() -> ClipEncoder:
-    return ClipEncoder(
-        extractor=WhisperFeatureExtractor(chunk_length=4),
-        tokenizer=TOKENIZER,
-        label_prefix=(TOKENIZER.get_vocab()["<|notimestamps|>"],),
-        end_token=TOKENIZER.eos_token_id,
-        max_label_tokens=64,
-    )
+    prefix = (TOKENIZER.get_vocab()["<|notimestamps|>"],)
+    labeller = TokenLabels(TOKENIZER, prefix=prefix, end_token=TOKENIZER.eos_token_id, max_tokens=64)
+    return ClipEncoder(LogMel(WhisperFeatureExtractor(chunk_length=4)), labeller)
 
 
 @pytest.fixture
@@ -122,7 +118,7 @@ def test_a_changed_setting_makes_a_new_cache(rows: list[dict[str, Any]], encoder
     split = split_of(rows)
     folders = {
         prepare(split, encoder).folder,
-        prepare(split, replace(encoder, text_pipeline="basic")).folder,
+        prepare(split, replace(encoder, labeller=replace(encoder.labeller, text_pipeline="basic"))).folder,
         prepare(split, replace(encoder, store_dtype="float32")).folder,
         prepare(split, encoder, {"revision": "another"}).folder,
         prepare(split_of([*rows[:4], rows[4] | {"text": "other words"}]), encoder).folder,
@@ -147,7 +143,7 @@ def test_float32_is_kept(rows: list[dict[str, Any]], encoder: ClipEncoder) -> No
 
 
 def test_rows_feed_the_collator(rows: list[dict[str, Any]], encoder: ClipEncoder) -> None:
-    collate = Seq2SeqCollator(start_token=257, pad_token=256, window_frames=400, feature_size=80)
+    collate = Seq2SeqCollator(WindowPadder(400, 80), start_token=257, pad_token=256)
     live = prepare(split_of(rows), encoder, cache=False)
     batch = collate([live.rows[index] for index in range(5)])
     assert batch["ids"] == ["0", "2", "4"]
@@ -164,7 +160,7 @@ def test_a_stream_keeps_bad_rows_and_what_was_left_out_before_them(
     stream = Split("train", datasets.IterableDataset.from_generator(told), Drops(), None, [])
     found = list(read_all(stream, encoder))
     assert [row["error"].partition(":")[0] for row in found] == ["", "broken_audio", "", "too_short", ""]
-    collate = Seq2SeqCollator(start_token=257, pad_token=256, window_frames=400, feature_size=80)
+    collate = Seq2SeqCollator(WindowPadder(400, 80), start_token=257, pad_token=256)
     assert [id for id, _ in collate(found)["skipped"]] == ["gone 0", "1", "gone 1", "gone 2", "3", "gone 3", "gone 4"]
 
 
@@ -313,7 +309,7 @@ def test_a_read_only_cache(
         raise OSError(number, os.strerror(number))
 
     prepare(split_of(rows), encoder)
-    monkeypatch.setattr(cache, "_only_one", refuse)
+    monkeypatch.setattr(cache, "only_one", refuse)
     assert prepare(split_of(rows), encoder).reused, "a whole cache is read from a read-only disk"
     with pytest.raises(UserError, match=r"cannot be written .*features.cache=false"):
         prepare(split_of(rows), replace(encoder, level="peak"))

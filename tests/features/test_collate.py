@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_asr.features.collate import Seq2SeqCollator
+from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
 
 START, END, PAD = 1, 2, 0
-COLLATE = Seq2SeqCollator(start_token=START, pad_token=PAD, window_frames=6, feature_size=2)
+COLLATE = Seq2SeqCollator(WindowPadder(6, 2), start_token=START, pad_token=PAD)
 
 
 def row(id: str, labels: list[int], frames: int = 3, loudest: float = 1.0, **more: Any) -> dict[str, Any]:

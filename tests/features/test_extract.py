@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import WhisperFeatureExtractor
 
-from hf_asr.features.extract import ClipEncoder, log_mel, padding_value
+from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels, log_mel, padding_value
 
 TOKENIZER = tiny_tokenizer()
 VOCABULARY = TOKENIZER.get_vocab()
@@ -43,15 +44,13 @@ def padded(features: np.ndarray, frames: int) -> np.ndarray:
     return whole
 
 
-def encoder_of(extractor: WhisperFeatureExtractor | None = None, **changes: object) -> ClipEncoder:
-    values = {
-        "extractor": extractor or WhisperFeatureExtractor(chunk_length=4),
-        "tokenizer": TOKENIZER,
-        "label_prefix": PREFIX,
-        "end_token": END,
-        "max_label_tokens": 64,
-    }
-    return ClipEncoder(**(values | changes))
+OF_LABELS = ("prefix", "end_token", "max_tokens", "text_prefix", "text_pipeline")
+
+
+def encoder_of(extractor: WhisperFeatureExtractor | None = None, **changes: Any) -> ClipEncoder:
+    labels = {"tokenizer": TOKENIZER, "prefix": PREFIX, "end_token": END, "max_tokens": 64}
+    labels |= {name: changes.pop(name) for name in [*changes] if name in OF_LABELS}
+    return ClipEncoder(LogMel(extractor or WhisperFeatureExtractor(chunk_length=4)), TokenLabels(**labels), **changes)
 
 
 @pytest.mark.parametrize("mel_bins", [80, 128])
@@ -176,7 +175,7 @@ def test_labels_pass_the_text_pipeline_and_the_reference_does_not(tmp_path: Path
     text=st.text(max_size=40) | st.sampled_from(["<|endoftext|>", "a <|startoftranscript|> b", "<|en|><|translate|>"])
 )
 def test_one_end_and_no_start_whatever_the_text(text: str) -> None:
-    labels = encoder_of().labels(text)
+    labels = encoder_of().labeller.encode(text)
     assert labels.count(END) == 1
     assert labels[-1] == END
     assert START not in labels
@@ -186,12 +185,12 @@ def test_one_end_and_no_start_whatever_the_text(text: str) -> None:
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_labels_decode_to_the_text(text: str) -> None:
-    assert TOKENIZER.decode(encoder_of().labels(text)[3:-1]) == text.strip()
+    assert TOKENIZER.decode(encoder_of().labeller.encode(text)[3:-1]) == text.strip()
 
 
 @pytest.mark.parametrize(("text", "written"), [("word", " word"), ("  word ", " word"), ("", ""), ("  ", "")])
 def test_a_space_before_a_text_that_is_not_empty(text: str, written: str) -> None:
-    assert TOKENIZER.decode(encoder_of(text_prefix=" ").labels(text)[3:-1]) == written
+    assert TOKENIZER.decode(encoder_of(text_prefix=" ").labeller.encode(text)[3:-1]) == written
 
 
 @pytest.mark.parametrize(
@@ -203,8 +202,8 @@ def test_a_space_before_a_text_that_is_not_empty(text: str, written: str) -> Non
         ("min_seconds", 0.1),
         ("max_seconds", 3.0),
         ("store_dtype", "float32"),
-        ("max_label_tokens", 32),
-        ("label_prefix", PREFIX[1:]),
+        ("max_tokens", 32),
+        ("prefix", PREFIX[1:]),
         ("end_token", 7),
         ("text_prefix", " "),
         ("identity", {"tokenizer": "another"}),

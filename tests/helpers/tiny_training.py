@@ -11,12 +11,13 @@ from transformers import Seq2SeqTrainingArguments, WhisperConfig, WhisperForCond
 
 from hf_asr.config.arguments import FreezeArguments
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.features.collate import Seq2SeqCollator
+from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
 from hf_asr.inference.generate import Conditions
 from hf_asr.models.whisper import FAMILY
 from hf_asr.training.callbacks import SampleLog
 from hf_asr.training.freezing import apply_freezing
 from hf_asr.training.trainer import SpeechTrainer
+from hf_asr.training.unfreezing import unfreezing_plan
 from hf_asr.utterance import Drops
 
 FRAMES, MELS, VOCABULARY, START, PAD, END = 40, 8, 60, 57, 58, 59
@@ -80,13 +81,20 @@ def make_trainer(
     dropout: float = 0.0,
     log_samples: bool = False,
     freeze: list[str] | None = None,
+    unfreeze: dict[int, list[str]] | None = None,
+    ema: float | str = "off",
+    model: Any = None,
     learning_rates: dict[str, float] | None = None,
     **changes: Any,
 ) -> SpeechTrainer:
     """Return a trainer of two SGD steps over 16 clips in their order; ``changes`` are training arguments."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    model = build_model(dropout)
-    apply_freezing(model, FAMILY, FreezeArguments(groups=freeze or []))
+    frozen = FreezeArguments(groups=freeze or [], unfreeze=unfreeze or {})
+    plan: dict[int, list[str]] = {}
+    if model is None:
+        model = build_model(dropout)
+        plan = unfreezing_plan(model, FAMILY, frozen)
+        apply_freezing(model, FAMILY, frozen)
     values: dict[str, Any] = {
         "output_dir": str(run_dir / "checkpoints"),
         "per_device_train_batch_size": batch,
@@ -115,10 +123,12 @@ def make_trainer(
         conditions=Conditions(window="full", dtype="float32", batch_size=batch, generation={}),
         normalizer="basic",
         learning_rates=learning_rates,
+        unfreeze=plan,
+        ema=ema,
         sample_log=sample_log,
         model=model,
         args=Seq2SeqTrainingArguments(**(values | changes)),
-        data_collator=Seq2SeqCollator(START, PAD, FRAMES, MELS),
+        data_collator=Seq2SeqCollator(WindowPadder(FRAMES, MELS), START, PAD),
         callbacks=[sample_log] if sample_log else [],
     )
 

@@ -27,7 +27,6 @@ from hf_asr.inference.formats import (
     to_srt,
     to_txt,
     to_vtt,
-    write_whole,
 )
 
 SECONDS = st.floats(0, 400_000, allow_nan=False)
@@ -191,20 +190,3 @@ def test_subtitle_names(files: list[str], names: list[str]) -> None:
 @given(st.lists(st.from_regex(r"[ab]{1,2}(\.mp3)?\.(wav|mp3|ogg)", fullmatch=True), unique=True))
 def test_subtitle_names_never_collide(files: list[str]) -> None:
     assert len(set(subtitle_names(files, "vtt"))) == len(files)
-
-
-def test_write_whole_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "out.txt"
-    write_whole(path, "old\n")
-    write_whole(path, "новое\n")
-    assert path.read_bytes() == "новое\n".encode()
-    assert [item.name for item in path.parent.iterdir()] == ["out.txt"]
-
-
-def test_write_whole_keeps_the_old_file_when_writing_fails(tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    write_whole(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\ud800")
-    assert path.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["out.txt"]

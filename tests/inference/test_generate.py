@@ -37,8 +37,8 @@ from hf_asr.inference import generate
 from hf_asr.inference.generate import (
     Conditions,
     Generated,
+    auto_dtype,
     bare_model,
-    check_generation,
     generate_dataset,
     on_main,
     resolve_conditions,
@@ -79,13 +79,25 @@ def make_split(folder: Path, clips: int, broken: bool) -> Split:
     return Split("test", datasets.Dataset.from_list(rows, features=ROW_FEATURES), Drops(), None)
 
 
+def arguments_of(tiny: Tiny, evaluation: EvaluationArguments | None = None, **model: Any) -> Arguments:
+    """Return a configuration of the tiny model."""
+    chosen = ModelArguments(tiny.model.name_or_path, **model)
+    data = DataArguments(language="en")
+    return Arguments(ExperimentArguments("tiny", seed=0), chosen, data, evaluation=evaluation or EvaluationArguments())
+
+
+def load_again(tiny: Tiny, **model: Any) -> Any:
+    """Load the tiny model anew, with other keys of the model section."""
+    return FAMILY.load_model(arguments_of(tiny, **model), tiny.processor)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
     model_arguments = ModelArguments(str(make_talker(folder / "model")))
     arguments = Arguments(ExperimentArguments("tiny"), model_arguments, DataArguments(language="en", max_seconds=4))
-    processor = FAMILY.load_processor(arguments.model, arguments.data)
-    model = FAMILY.load_model(arguments.model, arguments.data, processor, 0)
+    processor = FAMILY.load_processor(arguments, None)
+    model = FAMILY.load_model(arguments, processor)
     encoder = FAMILY.make_encoder(processor, model.config, arguments)
     split = make_split(folder, 10, broken=True)
     prepared = [
@@ -192,9 +204,7 @@ def test_sampling_depends_on_the_clips_alone(tiny: Tiny) -> None:
 
 def test_training_mode_checkpointing_and_a_switched_off_cache_change_nothing(tiny: Tiny) -> None:
     expected = texts(tiny.run())
-    model = FAMILY.load_model(
-        ModelArguments(tiny.model.name_or_path, dropout=0.5), DataArguments(language="en"), tiny.processor, 0
-    )
+    model = load_again(tiny, dropout=0.5)
     model.activation_checkpointing_enable()
     model.config.use_cache = False
     model.train()
@@ -211,7 +221,7 @@ def test_the_cache_is_on_unless_asked_otherwise(tiny: Tiny) -> None:
     for given_generation in ({}, {"use_cache": False}):
         conditions = replace(FLOAT32, batch_size=10, generation={"max_new_tokens": 2, **given_generation})
         generate_dataset(tiny.model, replace(FAMILY, decode=spy), tiny.processor, tiny.cached, conditions)
-    assert [options["use_cache"] for options in seen] == [True, False]
+    assert [options.get("use_cache") for options in seen] == [None, False]
 
 
 def test_adapters_are_looked_through_and_stay_active(tiny: Tiny) -> None:
@@ -238,7 +248,7 @@ def accelerator() -> Iterator[Accelerator]:
 
 
 def test_training_in_bf16_does_not_reach_validation(tiny: Tiny, accelerator: Accelerator) -> None:
-    model = FAMILY.load_model(ModelArguments(tiny.model.name_or_path), DataArguments(language="en"), tiny.processor, 0)
+    model = load_again(tiny)
     expected, plain = texts(tiny.run(model)), logits_dtypes(tiny, model)
     prepared = accelerator.prepare(model)
     wrapped = prepared.forward
@@ -264,10 +274,10 @@ def test_half_precision_is_autocast_and_the_weights_stay(tiny: Tiny) -> None:
 
 
 def test_half_weights_are_computed_as_stored_or_refused(tiny: Tiny) -> None:
-    half = FAMILY.load_model(
-        ModelArguments(tiny.model.name_or_path, dtype="bfloat16"), DataArguments(language="en"), tiny.processor, 0
+    half = load_again(tiny, dtype="bfloat16")
+    conditions = resolve_conditions(
+        FAMILY, arguments_of(tiny, evaluation=EvaluationArguments(batch_size=3)), CPU, half.dtype
     )
-    conditions = resolve_conditions(EvaluationArguments(batch_size=3), CPU, half.dtype)
     assert conditions.dtype == "bfloat16"
     assert logits_dtypes(tiny, half, replace(FLOAT32, dtype="bfloat16")) == {torch.bfloat16}
     with pytest.raises(UserError, match=r"evaluation\.dtype is float32, .* bfloat16 .* evaluation\.dtype=bfloat16"):
@@ -291,12 +301,13 @@ def test_auto_dtype(
     monkeypatch: pytest.MonkeyPatch, device: str, has_bf16: bool, weights: torch.dtype, asked: str, dtype: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    assert resolve_conditions(EvaluationArguments(dtype=asked), torch.device(device), weights).dtype == dtype
+    assert (asked if asked != "auto" else auto_dtype(torch.device(device), weights)) == dtype
 
 
 def test_conditions_as_they_are_stored() -> None:
     evaluation = EvaluationArguments(batch_size=5, generation={"num_beams": 2})
-    assert resolve_conditions(evaluation, CPU).as_dict() == {
+    arguments = Arguments(ExperimentArguments("x"), ModelArguments("x"), evaluation=evaluation)
+    assert resolve_conditions(FAMILY, arguments, CPU).as_dict() == {
         "window": "full",
         "dtype": "float32",
         "batch_size": 5,
@@ -320,7 +331,7 @@ def test_generation_options_that_cannot_be(tiny: Tiny, generation: dict[str, Any
 
 @pytest.mark.parametrize("name", ["num_beams", "repetition_penalty", "compression_ratio_threshold", "temperature"])
 def test_generation_options_that_can_be(tiny: Tiny, name: str) -> None:
-    check_generation(tiny.model, {name: 1.0})
+    FAMILY.check_decoding(tiny.model, {name: 1.0})
 
 
 def test_progress_is_shown_on_stderr_only(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from helpers.tiny_whisper import make_tiny_whisper, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, WhisperForConditionalGeneration
 
-from hf_asr.config.arguments import DataArguments, ModelArguments
+from hf_asr.config.arguments import Arguments, DataArguments, ExperimentArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.models.whisper import FAMILY
 
@@ -25,8 +25,9 @@ def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, language: str = "ru", **model: Any) -> PreTrainedModel:
-    arguments, data = ModelArguments(str(folder), **model), DataArguments(language=language)
-    return FAMILY.load_model(arguments, data, FAMILY.load_processor(arguments, data), 1)
+    data = DataArguments(language=language)
+    arguments = Arguments(ExperimentArguments("x", seed=1), ModelArguments(str(folder), **model), data)
+    return FAMILY.load_model(arguments, FAMILY.load_processor(arguments, None))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_names_that_lead_nowhere(name: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"model_type": "wav2vec2"}', r"known family \(whisper: whisper\), found model_type 'wav2vec2'"),
+        ('{"model_type": "bert"}', r"known family \(whisper: whisper; .*\), found model_type 'bert'"),
         ('{"hidden_size": 8}', "without a config.json that has a model_type"),
         ("{broken", "not a valid JSON"),
     ],
@@ -75,5 +75,5 @@ def test_an_empty_folder_and_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_family_lists_the_known() -> None:
-    with pytest.raises(UserError, match=r"model.family: expected one of whisper, found 'wisper'"):
+    with pytest.raises(UserError, match=r"model.family: expected one of whisper, .*, found 'wisper'"):
         get_family(ModelArguments("x", family="wisper"))

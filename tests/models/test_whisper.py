@@ -53,8 +53,8 @@ def load(
 ) -> tuple[Any, Any, Any]:
     """Return processor, model and encoder."""
     arguments = sections(folder, language, task, **model)
-    processor = FAMILY.load_processor(arguments.model, arguments.data)
-    loaded = FAMILY.load_model(arguments.model, arguments.data, processor, seed=1)
+    processor = FAMILY.load_processor(arguments, None)
+    loaded = FAMILY.load_model(arguments, processor)
     return processor, loaded, FAMILY.make_encoder(processor, loaded.config, arguments)
 
 
@@ -78,7 +78,7 @@ def batch_of(tmp_path: Path, processor: Any, model: Any, encoder: Any, clips: in
 )
 def test_labels_of_a_multilingual_model(multilingual: Path, language: str, task: str, prefix: list[str]) -> None:
     processor, model, encoder = load(multilingual, language, task)
-    labels = encoder.labels("ab")
+    labels = encoder.labeller.encode("ab")
     # Chinese is written without spaces, its translation into English is not.
     space = [] if (language, task) == ("zh-CN", "transcribe") else [VOCABULARY["Ġ"]]
     assert labels == [*ids(*prefix), *space, VOCABULARY["a"], VOCABULARY["b"], *ids("endoftext")]
@@ -89,8 +89,8 @@ def test_labels_of_a_multilingual_model(multilingual: Path, language: str, task:
 def test_labels_of_an_english_only_model(english: Path) -> None:
     processor, model, encoder = load(english, "en")
     text = [VOCABULARY[letter] for letter in "Ġab"]
-    assert encoder.labels("ab") == [*ids("notimestamps"), *text, *ids("endoftext")]
-    assert processor.tokenizer(" ab").input_ids == [model.config.decoder_start_token_id, *encoder.labels("ab")]
+    assert encoder.labeller.encode("ab") == [*ids("notimestamps"), *text, *ids("endoftext")]
+    assert processor.tokenizer(" ab").input_ids == [model.config.decoder_start_token_id, *encoder.labeller.encode("ab")]
 
 
 def test_a_batch_begins_with_one_start_token_that_is_not_bos(multilingual: Path, tmp_path: Path) -> None:
@@ -121,15 +121,15 @@ def test_an_english_only_model_has_neither(english: Path, caplog: pytest.LogCapt
     config = model.generation_config.to_dict()
     assert config.get("language") is None
     assert config.get("task") is None
-    assert FAMILY.notes(processor, ModelArguments("x"), DataArguments(language="ru"))
-    assert not FAMILY.notes(processor, ModelArguments("x"), DataArguments(language="en"))
+    assert FAMILY.notes(sections("x", "ru"), processor)
+    assert not FAMILY.notes(sections("x", "en"), processor)
 
 
 def test_a_language_without_a_token_is_noted_for_the_card(multilingual: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="hf_asr"):
         processor, model, _ = load(multilingual, "sah", language_token="de")
     assert model.generation_config.language == "de"
-    (note,) = FAMILY.notes(processor, ModelArguments("x", language_token="de"), DataArguments(language="sah"))
+    (note,) = FAMILY.notes(sections("x", "sah", language_token="de"), processor)
     assert note in caplog.text
     assert "sah" in note
     assert "under de" in note
@@ -142,8 +142,8 @@ def test_multilingual_labels_need_a_language(multilingual: Path) -> None:
 
 def test_without_a_language_generation_detects_it(multilingual: Path) -> None:
     arguments = sections(multilingual, None)
-    processor = FAMILY.load_processor(arguments.model, arguments.data)
-    model = FAMILY.load_model(arguments.model, arguments.data, processor, 1)
+    processor = FAMILY.load_processor(arguments, None)
+    model = FAMILY.load_model(arguments, processor)
     assert model.generation_config.to_dict().get("language") is None
     assert FAMILY.decode(model, processor, {"input_features": torch.zeros(2, 80, 400)}, {"max_new_tokens": 3})
 
@@ -159,7 +159,7 @@ def test_a_saved_model_is_the_same_in_plain_transformers(multilingual: Path, tmp
     reader = WhisperProcessor.from_pretrained(tmp_path / "saved")
     tokens = plain.generate(batch["input_features"], max_new_tokens=8)
     assert reader.batch_decode(tokens, skip_special_tokens=True) == texts
-    assert reader.tokenizer(" ab").input_ids == [model.config.decoder_start_token_id, *encoder.labels("ab")]
+    assert reader.tokenizer(" ab").input_ids == [model.config.decoder_start_token_id, *encoder.labeller.encode("ab")]
     same = model(**{name: batch[name] for name in ("input_features", "labels")}).logits
     torch.testing.assert_close(plain(**{name: batch[name] for name in ("input_features", "labels")}).logits, same)
 
@@ -170,7 +170,7 @@ def test_a_saved_model_keeps_its_language_when_none_is_given(multilingual: Path,
     processor.save_pretrained(tmp_path)
     _, again, its_encoder = load(tmp_path, None, "translate")
     assert again.generation_config.language == "ru"
-    assert its_encoder.labels("ab") == encoder.labels("ab")
+    assert its_encoder.labeller.encode("ab") == encoder.labeller.encode("ab")
     assert load(tmp_path, "en")[1].generation_config.language == "en"
 
 
@@ -218,7 +218,7 @@ def test_a_bare_config_gets_its_special_ids_from_the_tokenizer(multilingual: Pat
     assert generation.task_to_id["translate"] == ids("translate")[0]
     assert generation.no_timestamps_token_id == ids("notimestamps")[0]
     assert (generation.is_multilingual, generation.max_length) == (True, 128)
-    assert tuple(encoder.labels("")[:3]) == tuple(ids("ru", "transcribe", "notimestamps"))
+    assert tuple(encoder.labeller.encode("")[:3]) == tuple(ids("ru", "transcribe", "notimestamps"))
 
 
 def test_what_a_checkpoint_suppresses_is_left_alone(multilingual: Path, tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_the_config_can_be_had_without_the_weights(multilingual: Path, tmp_path:
     shutil.copytree(multilingual, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     arguments = sections(tmp_path / "model", dropout=0.1)
-    processor = FAMILY.load_processor(arguments.model, arguments.data)
-    config = FAMILY.load_config(arguments.model, processor)
+    processor = FAMILY.load_processor(arguments, None)
+    config = FAMILY.load_config(arguments, processor)
     assert config.dropout == 0.1
     expected = load(multilingual)[2].fingerprint()
     assert FAMILY.make_encoder(processor, config, arguments).fingerprint() == expected
@@ -335,7 +335,7 @@ def test_the_real_english_checkpoint(shared_data: Path) -> None:
     processor, model, encoder = load(shared_data / "whisper", "en")
     assert model.dtype == torch.float32
     assert model.config.vocab_size == 51_864
-    assert encoder.labels("Hello.") == [50362, 18435, 13, 50256]
+    assert encoder.labeller.encode("Hello.") == [50362, 18435, 13, 50256]
     row = row_of(shared_data / "jfk.flac", "And so, my fellow Americans")
     encoded = encoder(row)
     expected = processor.feature_extractor(_samples(shared_data), sampling_rate=16_000, return_tensors="np")

@@ -12,7 +12,7 @@ from helpers.tiny_whisper import tiny_tokenizer
 from transformers import GenerationConfig, WhisperTokenizer
 from transformers.models.whisper.configuration_whisper import NON_SPEECH_TOKENS_MULTI
 
-from hf_asr.config.arguments import DataArguments, ModelArguments
+from hf_asr.config.arguments import Arguments, DataArguments, ExperimentArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.models import get_family
 from hf_asr.models.whisper import FAMILY, make_collator
@@ -39,10 +39,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(name: str, tokenizer: Path | None, seed: int = 42, language: str = "ru", **model: Any) -> tuple[Any, Any]:
-    arguments = ModelArguments(f"config:{name}", tokenizer_name_or_path=tokenizer and str(tokenizer), **model)
-    data = DataArguments(language=language)
-    processor = FAMILY.load_processor(arguments, data)
-    return processor, FAMILY.load_model(arguments, data, processor, seed)
+    chosen = ModelArguments(f"config:{name}", tokenizer_name_or_path=tokenizer and str(tokenizer), **model)
+    arguments = Arguments(ExperimentArguments("x", seed=seed), chosen, DataArguments(language=language))
+    processor = FAMILY.load_processor(arguments, None)
+    return processor, FAMILY.load_model(arguments, processor)
 
 
 # Sizes in millions of parameters, table 1 of Radford et al. 2022 (tied head counted once), and the model cards of
@@ -127,14 +127,14 @@ def test_special_ids_and_generation_config(tokenizer: Path, name: str) -> None:
 def test_a_built_model_generates_saves_and_loads(tokenizer: Path, tmp_path: Path, name: str) -> None:
     processor, model = load(name, tokenizer, language="en")
     collate = make_collator(processor, model)
-    assert (collate.window_frames, collate.feature_size) == (3000, model.config.num_mel_bins)
+    assert (collate.padder.window_frames, collate.padder.feature_size) == (3000, model.config.num_mel_bins)
     batch = {"input_features": torch.zeros(1, model.config.num_mel_bins, 3000)}
     texts = FAMILY.decode(model, processor, batch, {"max_new_tokens": 4})
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    arguments, data = ModelArguments(str(tmp_path)), DataArguments(language="en")
-    reader = FAMILY.load_processor(arguments, data)
-    assert FAMILY.decode(FAMILY.load_model(arguments, data, reader, 0), reader, batch, {"max_new_tokens": 4}) == texts
+    arguments = Arguments(ExperimentArguments("x"), ModelArguments(str(tmp_path)), DataArguments(language="en"))
+    reader = FAMILY.load_processor(arguments, None)
+    assert FAMILY.decode(FAMILY.load_model(arguments, reader), reader, batch, {"max_new_tokens": 4}) == texts
 
 
 @pytest.mark.usefixtures("small")

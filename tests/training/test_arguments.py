@@ -28,6 +28,8 @@ def arguments(tmp_path: Path, freeze: Any = None, peft: Any = None, **training: 
         (None, None, LEARNING_RATES["full"]),
         (FreezeArguments(groups=["encoder"]), None, LEARNING_RATES["frozen_encoder"]),
         (None, PeftArguments(method="lora"), LEARNING_RATES["lora"]),
+        (None, PeftArguments(method="dora"), LEARNING_RATES["dora"]),
+        (None, PeftArguments(method="adalora"), LEARNING_RATES["adalora"]),
     ],
 )
 def test_the_rate_follows_the_strategy(tmp_path: Path, freeze: Any, peft: Any, expected: float) -> None:

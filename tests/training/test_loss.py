@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_asr.training.loss import count_items, summed_cross_entropy
+from hf_asr.models.losses import count_tokens, summed_cross_entropy
 
 LOGITS = torch.randn(3, 5, 11, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, -100, -100, -100], [8, -100, -100, -100, -100]])
@@ -19,12 +19,12 @@ def test_literal_sum() -> None:
 
 
 def test_counts_only_what_is_learnt() -> None:
-    assert count_items(LABELS) == 8
+    assert count_tokens(LABELS) == 8
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_equals_the_trainers_smoother(smoothing: float) -> None:
-    ours = summed_cross_entropy(LOGITS, LABELS, smoothing) / count_items(LABELS)
+    ours = summed_cross_entropy(LOGITS, LABELS, smoothing) / count_tokens(LABELS)
     theirs = LabelSmoother(epsilon=smoothing)({"logits": LOGITS}, LABELS)
     assert_close(ours, theirs)
 

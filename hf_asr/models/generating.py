@@ -1,0 +1,88 @@
+"""What all families that write with transformers' ``generate`` share: their options, and how a refusal is told."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.errors import UserError
+
+# These change what generate returns, and one text a clip is what scoring needs.
+REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments")
+
+
+def generation_options(arguments: Arguments) -> dict[str, Any]:
+    """Return ``evaluation.generation``."""
+    return dict(arguments.evaluation.generation)
+
+
+def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> None:
+    """See that ``generate`` of this model knows every option, before the first batch.
+
+    Raises:
+        UserError: Some are unknown, with the nearest right names, or would not give one text a clip.
+    """
+    refused = [name for name in generation if name in REFUSED_GENERATION]
+    if refused:
+        raise UserError(
+            f"evaluation.generation may not set {', '.join(refused)}: scoring needs one text a clip; leave it out"
+        )
+    architecture: Any = type(model)
+    known = {*GenerationConfig().to_dict(), *inspect.signature(architecture.generate).parameters}
+    unknown = [name for name in generation if name not in known]
+    if unknown:
+        near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
+        raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
+
+
+def check_kept(folder: str | Path, model: PreTrainedModel, names: Sequence[str]) -> None:
+    """See that a saved model decodes as the one in memory.
+
+    Args:
+        folder: Where ``model`` was saved.
+        model: The model that was saved.
+        names: Fields of the generation config that decide it.
+
+    Raises:
+        ValueError: Something was lost on the way.
+    """
+    saved = GenerationConfig.from_pretrained(folder).to_dict()
+    ours = model.generation_config.to_dict()
+    lost = [name for name in names if saved.get(name) != ours.get(name)]
+    if lost:
+        found = "; ".join(f"{name} is {saved.get(name)}, was {ours.get(name)}" for name in lost)
+        raise ValueError(f"generation_config.json in {folder} does not hold what was trained: {found}")
+
+
+class _TwoLimits(logging.Filter):
+    """Drops the warning that ``max_new_tokens`` overrules the checkpoint's ``max_length``, one for every batch."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "`max_new_tokens` will take precedence" not in record.getMessage()
+
+
+@contextmanager
+def generating(options: Mapping[str, Any]) -> Iterator[None]:
+    """Report what ``generate`` refuses, and leave out what it says of limits that are meant.
+
+    Raises:
+        UserError: An option's value is refused.
+    """
+    spoken, quiet = logging.getLogger("transformers.generation.utils"), _TwoLimits()
+    spoken.addFilter(quiet)
+    try:
+        yield
+    except ValueError as error:
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UserError(f"evaluation.generation: expected what generate takes, found {given}: {error}") from error
+    finally:
+        spoken.removeFilter(quiet)

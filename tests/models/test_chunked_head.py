@@ -1,0 +1,92 @@
+"""The chunked loss is the plain one: same value, same gradients, without logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.tiny_training import build_model
+from torch import nn
+from torch.testing import assert_close
+
+from hf_asr.models import chunked_head
+from hf_asr.models.chunked_head import ChunkedHead, chunked_cross_entropy, targets
+from hf_asr.models.losses import summed_cross_entropy
+
+
+def states_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 30, (3, 7), generator=generator)
+    labels[0, 3:] = labels[2, 5:] = -100
+    return torch.randn(3, 7, 8, generator=generator), labels
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("chunk", [1, 4, 256])
+def test_value_and_gradients_are_those_of_the_plain_loss(
+    bias: bool, smoothing: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked_head, "CHUNK", chunk)
+    states, labels = states_and_labels()
+    found = []
+    for chunked in (False, True):
+        torch.manual_seed(1)
+        head, inputs = nn.Linear(8, 30, bias=bias), states.clone().requires_grad_()
+        if chunked:
+            loss = chunked_cross_entropy(inputs, head, labels, smoothing)
+        else:
+            loss = summed_cross_entropy(head(inputs), labels, smoothing)
+        (loss / 3).backward()
+        found.append([loss.detach(), inputs.grad, *(parameter.grad for parameter in head.parameters())])
+    assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_to_learn_gives_zero_and_zero_gradients() -> None:
+    states, labels = states_and_labels()
+    head, inputs = nn.Linear(8, 30), states.requires_grad_()
+    loss = chunked_cross_entropy(inputs, head, torch.full_like(labels, -100), 0.0)
+    loss.backward()
+    assert loss == 0
+    assert_close(inputs.grad, torch.zeros_like(inputs))
+    assert_close(head.weight.grad, torch.zeros_like(head.weight))
+
+
+def test_a_frozen_head_gets_no_gradient() -> None:
+    states, labels = states_and_labels()
+    head = nn.Linear(8, 30).requires_grad_(False)
+    chunked_cross_entropy(states.requires_grad_(), head, labels, 0.0).backward()
+    assert head.weight.grad is None and states.grad is not None
+
+
+def test_bf16_autocast_stays_close() -> None:
+    states, labels = states_and_labels()
+    head = nn.Linear(8, 30)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = chunked_cross_entropy(states, head, labels, 0.0)
+    assert loss.dtype == torch.float32
+    assert_close(loss, summed_cross_entropy(head(states), labels), rtol=2e-2, atol=0)
+
+
+def test_whisper_gives_the_same_loss_and_gradients_and_is_left_as_it_was() -> None:
+    labels = torch.tensor([[5, 6, 59, -100], [1, 2, 3, 59]])
+    inputs = {"input_features": torch.randn(2, 8, 40), "decoder_input_ids": labels.clamp(min=0)}
+    plain, chunked = build_model(), build_model()
+    summed_cross_entropy(plain(**inputs).logits, labels).backward()
+    with targets(chunked, "proj_out", labels, 0.0):
+        chunked(**inputs).logits.backward()
+    assert type(chunked.proj_out) is nn.Linear
+    assert_close(
+        {name: parameter.grad for name, parameter in chunked.named_parameters()},
+        {name: parameter.grad for name, parameter in plain.named_parameters()},
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    assert chunked(**inputs).logits.shape == (2, 4, 60)
+
+
+def test_the_class_is_put_back_after_a_failure() -> None:
+    model = build_model()
+    with pytest.raises(RuntimeError, match="torn"), targets(model, "proj_out", torch.zeros(1, 1), 0.0):
+        assert type(model.proj_out) is ChunkedHead
+        raise RuntimeError("torn")
+    assert type(model.proj_out) is nn.Linear
