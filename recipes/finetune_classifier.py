@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hf_asr.cli.outcome import run_recipe
@@ -25,17 +24,16 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
-    from hf_asr.models import get_family
+    from hf_asr.models import get_family, load_best
     from hf_asr.models.classifier import check_classes, classifier_arguments
     from hf_asr.models.classifier_bank import bank_splits, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.run import begin_logging, begin_run, check_run_folder, save_best, set_threads
+    from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
 
-    begin_logging()
-    set_threads()
+    begin_process()
     arguments = classifier_arguments(arguments)
     uses_bank(arguments)
     training = training_arguments(arguments)
@@ -74,9 +72,7 @@ def main(argv: Sequence[str]) -> None:
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
     # ---- Result: the best checkpoint as it lies on the disk ----
-    chosen = replace(arguments.model, name_or_path=str(best), revision=None, quantization="none")
-    model = family.load_model(replace(arguments, model=chosen), processor)
-    model.to(training.device)
+    model = load_best(family, arguments, best, processor).to(training.device)
     results = score_split(model, family, processor, test, conditions, arguments, run_dir / "test", left_out=left_out)
 
     # ---- Card, summary, Hub ----

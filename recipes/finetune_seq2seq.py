@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hf_asr.cli.outcome import run_recipe
@@ -26,15 +25,14 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
-    from hf_asr.models import get_family
+    from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.run import begin_logging, begin_run, check_run_folder, save_best, set_threads
+    from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
 
-    begin_logging()
-    set_threads()
+    begin_process()
     training = training_arguments(arguments)
     check_push(arguments.hub)
     resume_from = None if options.dry_run else check_run_folder(arguments, training)
@@ -59,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Baseline: the untouched model ----
     model.to(training.device)
     conditions = resolve_conditions(family, arguments, training.device, model.dtype)
-    left_out = splits["test"].drops
+    test, left_out = prepared["test"], splits["test"].drops
     baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
     prepared = drop_suspicious(model, family, processor, prepared, conditions, arguments, run_dir)
 
@@ -70,14 +68,8 @@ def main(argv: Sequence[str]) -> None:
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
-    chosen = replace(
-        arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None, quantization="none"
-    )
-    model = family.load_model(replace(arguments, model=chosen), processor)
-    model.to(training.device)
-    results = score_split(
-        model, family, processor, prepared["test"], conditions, arguments, run_dir / "test", left_out=left_out
-    )
+    model = load_best(family, arguments, best, processor).to(training.device)
+    results = score_split(model, family, processor, test, conditions, arguments, run_dir / "test", left_out=left_out)
 
     # ---- Card, summary, Hub ----
     if training.should_save:

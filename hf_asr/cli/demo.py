@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +74,13 @@ def train(arguments: Arguments) -> dict[str, Any]:
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.inference.generate import resolve_conditions
-    from hf_asr.models import get_family
+    from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import make_trainable
     from hf_asr.training.arguments import training_arguments
-    from hf_asr.training.run import begin_logging, begin_run, save_best, set_threads
+    from hf_asr.training.run import begin_process, begin_run, save_best
     from hf_asr.training.trainer import build_trainer
 
-    begin_logging()
-    set_threads()
+    begin_process()
     training = training_arguments(arguments)
     seed = arguments.experiment.seed
 
@@ -109,9 +107,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
-    chosen = replace(arguments.model, name_or_path=str(best), tokenizer_name_or_path=None, revision=None)
-    model = family.load_model(replace(arguments, model=chosen), processor)
-    model.to(training.device)
+    model = load_best(family, arguments, best, processor).to(training.device)
     results = score_split(model, family, processor, prepared["test"], conditions, arguments, run_dir / "test")
 
     # ---- Card and summary; a base model has nothing to be compared with ----

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from hf_asr.config.arguments import ModelArguments
+from transformers import PreTrainedModel
+
+from hf_asr.config.arguments import Arguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.models import audio_llm, classifier, ctc, moonshine, parakeet, speech2text, whisper
 from hf_asr.models.checkpoints import CONFIG_PREFIX, config_values
@@ -41,6 +46,21 @@ def get_family(model: ModelArguments, recipe: str | None = None) -> ModelFamily:
             f"Start recipes/{family.recipe}.py instead."
         )
     return family
+
+
+def load_best(family: ModelFamily, arguments: Arguments, folder: Path, processor: Any) -> PreTrainedModel:
+    """Load a run's best checkpoint as it lies on the disk: a stock model of its own, merged and not quantised.
+
+    Args:
+        family: Its family.
+        arguments: The run's configuration; only its ``model`` section's checkpoint is replaced.
+        folder: ``best_checkpoint``.
+        processor: The run's processor.
+    """
+    chosen = replace(
+        arguments.model, name_or_path=str(folder), tokenizer_name_or_path=None, revision=None, quantization="none"
+    )
+    return family.load_model(replace(arguments, model=chosen), processor)
 
 
 def _find(model: ModelArguments) -> ModelFamily:

@@ -107,7 +107,7 @@ def collator_for(
     Raises:
         UserError: The family has only its full window.
     """
-    check_window(family, window)
+    check_window(family, window, "model.window or evaluation.window")
     collator: Any = family.make_collator(processor, model)
     if window == "full" or family.window_padder is None:
         return cast(Collator, collator)
@@ -124,6 +124,6 @@ def check_window(family: ModelFamily, window: str, key: str = "model.window") ->
     """
     if window != "full" and family.window_padder is None:
         raise UserError(
-            f"{key}: expected full for a {family.name} model, whose encoder has no window filled with silence that "
-            f"could be left out, found {window}. Remove the key."
+            f"{key}: expected full for a {family.name} model, as only a Whisper can leave out the silence of its "
+            f"window, found {window}. Remove the key."
         )

@@ -58,6 +58,12 @@ def no_bars_in_files() -> None:
         disable_progress_bars()
 
 
+def begin_process() -> None:
+    """Set up what every process of a recipe needs before anything is loaded: its log lines, its share of the cores."""
+    begin_logging()
+    set_threads()
+
+
 def console_handler() -> logging.Handler:
     """Return a handler for stderr: coloured on a terminal, one plain line a message in a file or a pipe."""
     console = Console(stderr=True)
