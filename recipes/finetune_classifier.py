@@ -21,6 +21,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.cli.classifier_summary import summarize_classifier
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_guess, score_split
+    from hf_asr.features.augmented import caches_train, check_augmentation
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
@@ -45,15 +46,17 @@ def main(argv: Sequence[str]) -> None:
     family = get_family(arguments.model, recipe="finetune_classifier")
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
     processor = family.load_processor(arguments, splits["train"].rows)
-    check_classes(splits, processor)
+    check_classes(splits, processor.classes)
 
     # ---- Model ----
     model: Any = family.load_model(arguments, processor)
     check_names(model, family, arguments.freeze, arguments.peft)
     encoder = family.make_encoder(processor, model.config, arguments)
+    check_augmentation(arguments, encoder)
+    family.check_decoding(model, family.decoding_options(arguments))
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     if options.dry_run:
-        dry_run(model, family, processor, splits["train"], encoder, training, cache=arguments.features.cache)
+        dry_run(model, family, processor, splits["train"], encoder, training, cache=caches_train(arguments))
         return
     run_dir = begin_run(arguments, training)
 

@@ -125,7 +125,8 @@ def evaluate(
     model: Any = family.load_model(arguments, processor)
     model.to(device)
     splits = build_splits(arguments.data, seed=seed, names=(split,))
-    prepared = prepare_splits(splits, family.make_encoder(processor, model.config, arguments), arguments)
+    encoder = family.make_encoder(processor, model.config, arguments)
+    prepared = prepare_splits(splits, encoder, arguments, trained_on=())
     conditions = resolve_conditions(family, arguments, device, model.dtype)
     return score_split(
         model,

@@ -17,9 +17,12 @@ from hf_asr.data import checks
 from hf_asr.data.checks import Check, Transcript
 from hf_asr.data.corpora import Split, build_splits
 from hf_asr.errors import UserError
+from hf_asr.features.augmented import caches_train
 from hf_asr.features.cache import cache_dir, forecast_bytes
 from hf_asr.features.extract import ClipEncoder, FrontEnd, Tokenizer, TokenLabels
 from hf_asr.models import get_family
+from hf_asr.models.classifier import check_classes, classifier_arguments
+from hf_asr.models.classifier_targets import ClassLabels
 from hf_asr.models.ctc_processor import CtcLabels, states_needed
 from hf_asr.models.family import ModelFamily
 from hf_asr.text import apply_pipeline
@@ -102,6 +105,8 @@ def load_text_side(arguments: Arguments, train: Split | None) -> TextSide:
     Raises:
         UserError: The model cannot be found, or does not serve this language.
     """
+    if "label" in arguments.data.columns:  # what recipes/finetune_classifier.py learns
+        arguments = classifier_arguments(arguments)
     family = get_family(arguments.model)
     processor = family.load_processor(arguments, train.rows if train else None)
     config = family.load_config(arguments, processor)
@@ -174,18 +179,33 @@ def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: Tex
     for sample in samples:
         yield checks.check_split(sample.split.name, sample.size, sample.split.seconds, sample.drops)
     yield from check_leaks(samples)
+    yield check_sample_of_audio(samples)
+    if text_side is not None:
+        yield from check_cache(arguments, samples, text_side.encoder)
+        if isinstance(text_side.encoder.labeller, ClassLabels):
+            yield from check_label_classes(splits, text_side.encoder.labeller)
+        if not text_side.encoder.labeller.writes_text:
+            return
     transcripts = [item for sample in samples for item in transcripts_of(sample, arguments)]
     yield count_texts(samples, len(transcripts))
     yield checks.check_empty(transcripts)
     yield checks.check_speaking_rate(transcripts)
     yield checks.check_script(transcripts)
-    yield check_sample_of_audio(samples)
     if text_side is not None:
         if isinstance(text_side.encoder.labeller, TokenLabels):
             yield from check_labels(transcripts, text_side.encoder.labeller)
         if isinstance(text_side.encoder.labeller, CtcLabels):
             yield from check_ctc_labels(transcripts, text_side.encoder.labeller, text_side.encoder.front_end)
-        yield from check_cache(arguments, samples, text_side.encoder)
+
+
+def check_label_classes(splits: Mapping[str, Split], labeller: ClassLabels) -> Iterator[Check]:
+    """Say which classes there are; yield a finding for a split that has others."""
+    yield Check("classes", ok=True, found=", ".join(labeller.classes))
+    for name, split in splits.items():
+        try:
+            check_classes({name: split}, labeller.classes)
+        except UserError as error:
+            yield Check("classes", ok=False, expected="the classes of train", found=str(error), do="As it says.")
 
 
 def check_leaks(samples: Sequence[Sample]) -> Iterator[Check]:
@@ -256,7 +276,7 @@ def check_ctc_labels(transcripts: Sequence[Transcript], labeller: CtcLabels, fro
         ok=not short,
         found="every clip has frames enough" if not short else checks.name_some(short),
         expected="a frame for every character, and one between two that are alike",
-        do="Nothing, if they are few: they are left out and named. Else check that texts belong to their clips.",
+        do="Nothing, if they are few: training leaves them out and names them. Else check whether texts fit.",
     )
 
 
@@ -274,7 +294,8 @@ class Spelling:
 
 def check_cache(arguments: Arguments, samples: Sequence[Sample], encoder: ClipEncoder) -> Iterator[Check]:
     """Forecast the feature cache's disk, when there will be one."""
-    sizes = [(sample.split.seconds or 0.0, sample.size) for sample in samples if sample.size is not None]
+    cached = [sample.split for sample in samples if sample.split.name != "train" or caches_train(arguments)]
+    sizes = [(split.seconds or 0.0, len(split.rows)) for split in cached if isinstance(split.rows, datasets.Dataset)]
     if arguments.features.cache and sizes:
         needed = sum(forecast_bytes(seconds, size, encoder) for seconds, size in sizes)
         yield check_disk(cache_dir(arguments.features), needed, "the feature cache")

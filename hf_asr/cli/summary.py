@@ -118,6 +118,7 @@ def summarize_run(
         trainable=str(trainable),
         notes=notes,
         difference=difference,
+        usage=trainer.family.usage,
     )
     screen = end_of_run_screen(
         name=arguments.experiment.name,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_asr.config.arguments import Arguments
-from hf_asr.config.checks import SECTION_NAMES, check_folder_name, check_section, check_tree, fields_of
+from hf_asr.config.arguments import Arguments, ExperimentArguments
+from hf_asr.config.checks import SECTION_NAMES, check_folder_name, check_section, check_tree, fields_of, unknown_key
 from hf_asr.config.kinds import found
 from hf_asr.config.options import option
 from hf_asr.config.parser import (
@@ -35,6 +35,7 @@ RECIPES = ("finetune_seq2seq", "finetune_ctc", "finetune_classifier")
 MODES = ("alone", "cumulative", "both")
 # The ladder names its runs and seeds them, and none of them is published.
 NOT_IN_A_VARIANT = ("experiment", "hub")
+SEEDS = fields_of(ExperimentArguments)["seed"].metadata["bounds"]
 
 
 @dataclass
@@ -148,6 +149,7 @@ def load_ladder(config_files: Sequence[str | Path], overrides: Sequence[str] = (
     settings.variants = {name: normalized(value) for name, value in settings.variants.items() if value is not None}
     problems = [*check_ladder(settings)]
     rows = [] if problems else plan_rows(settings)
+    problems += check_rows(rows)
     runs, wrong = plan_runs(base, settings, rows)
     if problems + wrong:
         raise ConfigError(problems + wrong)
@@ -187,15 +189,18 @@ def check_ladder_section(values: Any) -> Iterator[str]:
         yield from check_variant(name, variant)
 
 
-def check_variant(name: str, variant: Any) -> Iterator[str]:
+def check_variant(name: Any, variant: Any) -> Iterator[str]:
     """Check one variant: a name that can stand in a folder's, and sections of a run."""
     path = f"{LADDER}.variants.{name}"
+    if not isinstance(name, str):
+        yield unknown_key(f"{LADDER}.variants", name, ())
+        return
     yield from check_folder_name(path, name)
     if name == BASE:
         yield f"{path}: expected another name: {BASE} is the configuration without any variant. Rename it."
     if variant is None:
         return
-    if not isinstance(variant, dict):
+    if not isinstance(variant, dict) or not variant:
         known = ", ".join(section for section in SECTION_NAMES if section not in NOT_IN_A_VARIANT)
         yield f"{path}: expected sections of a run ({known}), found {found(variant)}. Nest section and key below it."
         return
@@ -211,8 +216,12 @@ def check_ladder(settings: LadderArguments) -> Iterator[str]:
     names = list(settings.variants)
     if not names:
         yield "ladder.variants: expected at least one variant to compare with the base, found none. Add one."
-    if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds) or min(settings.seeds) < 0:
-        yield f"ladder.seeds: expected different whole numbers of at least 0, found {found(settings.seeds)}."
+    seeds = settings.seeds
+    if not seeds or len(set(seeds)) < len(seeds) or not all(seed in SEEDS for seed in seeds):
+        yield f"ladder.seeds: expected different whole numbers ({SEEDS}), found {found(seeds)}."
+    launcher = settings.accelerate_config
+    if launcher is not None and not Path(launcher).is_file():
+        yield f"ladder.accelerate_config: expected a file of accelerate's, found nothing at {launcher}. Check the path."
     if settings.order == []:
         yield "ladder.order: expected at least one variant, found an empty list. Remove the key to take all."
     for name in settings.order or []:
@@ -243,6 +252,17 @@ def cumulative_rows(order: Sequence[str]) -> list[Row]:
         switches = tuple(order[:number])
         rows.append(Row(" + ".join((BASE, *switches)), f"up-to-{last}", "cumulative", switches, rows[-1].name))
     return rows
+
+
+def check_rows(rows: Sequence[Row]) -> Iterator[str]:
+    """Check that no two rows would share their run folders."""
+    folders = [row.folder for row in rows]
+    for row in rows:
+        if folders.count(row.folder) > 1 and row.kind == "alone":
+            yield (
+                f"ladder.variants.{row.folder}: expected another name, since the variants up to {row.folder[6:]} added "
+                "up are called so. Rename it."
+            )
 
 
 def plan_runs(

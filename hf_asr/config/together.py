@@ -66,7 +66,19 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
             "data.streaming. Remove one of them."
         )
     yield from check_augment(*(section_of(tree, name) for name in ("augment", "data", "features")))
+    yield from check_head(section_of(tree, "head"), training)
     yield from check_placeholders(tree, "")
+
+
+def check_head(head: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:
+    """Check what a classifier's head needs of the task and of the batches."""
+    if head.get("task") == "regression" and head.get("class_weights") == "balanced":
+        yield "head.class_weights: expected none beside head.task regression, which has no classes. Remove one of them."
+    if head.get("norm") == "batch" and training.get("per_device_train_batch_size") == 1:
+        yield (
+            "head.norm: batch takes its mean over a batch: expected training.per_device_train_batch_size above 1, "
+            "found 1. Set head.norm=layer, or raise it."
+        )
 
 
 def check_schedule(training: Mapping[str, Any]) -> Iterator[str]:
@@ -87,6 +99,8 @@ def check_adapting(tree: Mapping[str, Any]) -> Iterator[str]:
     frozen = freeze.get("groups") or freeze.get("last_n_encoder_layers") is not None
     if adapter != "none" and (frozen or freeze.get("unfreeze")):
         yield f"freeze: peft.method {adapter} already freezes the whole model, found both. Remove one of them."
+    if peft.get("target_modules") == []:
+        yield "peft.target_modules: expected at least one name, found none. Remove the key to take the family's own."
     quantised = model.get("quantization") or "none"
     if quantised != "none" and adapter == "none":
         yield (

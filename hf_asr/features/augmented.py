@@ -28,6 +28,8 @@ from hf_asr.utterance import ROW_TYPES, AudioRef, Drops
 
 logger = logging.getLogger(__name__)
 
+# Transforms that need other clips of the split.
+OTHERS = {"concatenate", "mix"}
 # Languages written without spaces between words.
 UNSPACED = ("zh", "ja", "yue", "th", "lo", "km", "my")
 
@@ -189,6 +191,22 @@ def prepare_augmented(split: Split, encoder: ClipEncoder, arguments: Arguments) 
     return PreparedSplit(split.name, AugmentedRows(split.rows, augmenter), split.rows, Drops(), epoch=epoch)
 
 
+def caches_train(arguments: Arguments) -> bool:
+    """Tell whether the training split's features are cached: a waveform that changes with the epoch has none."""
+    return arguments.features.cache and not any(name in WAVEFORM for name in arguments.augment.chosen())
+
+
+def check_augmentation(arguments: Arguments, encoder: ClipEncoder) -> None:
+    """See, before there is a run folder, that the transforms go with the model and that their folders hold something.
+
+    Raises:
+        UserError: They do not, or one is empty.
+    """
+    chosen = arguments.augment.chosen()
+    check_fits(chosen, encoder)
+    build_augmenter({name: settings for name, settings in chosen.items() if name not in OTHERS}, 0)
+
+
 def check_fits(chosen: Mapping[str, Any], encoder: ClipEncoder) -> None:
     """See that the transforms go with what the model learns and takes.
 
@@ -212,7 +230,7 @@ def check_fits(chosen: Mapping[str, Any], encoder: ClipEncoder) -> None:
 
 
 def _chain(chosen: Mapping[str, Any], split: Split, encoder: ClipEncoder, arguments: Arguments) -> Augmenter:
-    needed = {"concatenate", "mix"} & set(chosen)
+    needed = OTHERS & set(chosen)
     language = (arguments.data.language or "").split("-")[0].lower()
     return build_augmenter(
         chosen,

@@ -20,6 +20,9 @@ EXTRACTOR_VERSION = 1
 QUIETEST = -1.5
 RANGE = 2.0
 
+# What a loss leaves out; the same as in hf_asr.features.collate.
+NOT_LEARNT = -100
+
 # A clip may pass a limit by this much: resampling and rounded headers are off by a few samples.
 TOLERANCE_SECONDS = 0.001
 
@@ -252,6 +255,9 @@ class ClipEncoder:
         min_seconds: Shorter clips are refused.
         max_seconds: Longer clips are refused, as are those beyond the front end's window.
         store_dtype: ``float16`` or ``float32``; rounding happens here, so that every way gives the same features.
+        learns: Whether rows are trained on. Where they are only decoded and scored, one whose text cannot be learnt
+            (too long for its frames or for the decoder, in letters that the model does not write) is no failure: its
+            one label is ignored by the loss, and what the model cannot write counts as errors.
     """
 
     front_end: FrontEnd
@@ -262,6 +268,7 @@ class ClipEncoder:
     min_seconds: float = 0.3
     max_seconds: float = 30.0
     store_dtype: str = "float16"
+    learns: bool = True
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Encode one row (``Utterance.as_row``).
@@ -294,9 +301,9 @@ class ClipEncoder:
         labels = self.labeller(row)
         features = self.front_end(samples).astype(self.store_dtype)
         problem = self.labeller.problem(row, labels, len(features))
-        if problem:
+        if problem and (self.learns or not self.labeller.writes_text):
             return self._failed(row, seconds, problem)
-        return _encoded(row, seconds, features, list(labels), "")
+        return _encoded(row, seconds, features, [NOT_LEARNT] if problem else list(labels), "")
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides what a row becomes, JSON-able."""
@@ -309,6 +316,7 @@ class ClipEncoder:
             "min_seconds": self.min_seconds,
             "max_seconds": self.max_seconds,
             "store_dtype": self.store_dtype,
+            **({} if self.learns else {"learns": False}),
         }
 
     @property

@@ -41,6 +41,21 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
+class WindowChoice:
+    """What is asked for: ``model.window`` or ``evaluation.window``, and how much silence a thinned one keeps.
+
+    Attributes:
+        name: ``full``, ``thinned`` or ``clip``.
+        keep_seconds: ``model.window_keep_seconds``.
+        stride: ``model.window_stride``.
+    """
+
+    name: str = "full"
+    keep_seconds: float = 0.5
+    stride: int = 10
+
+
+@dataclass(frozen=True)
 class Window:
     """How much of the encoder's window a clip keeps.
 

@@ -28,6 +28,14 @@ _NOT_SETTINGS = frozenset({"resume_from_checkpoint", "log_sample_ids", "report_t
 _NOT_SETTINGS_PREFIXES = ("logging_", "save_", "ddp_", "activation_checkpointing", "gradient_checkpointing")
 
 
+USAGE = """import soundfile
+from transformers import pipeline
+
+transcriber = pipeline("automatic-speech-recognition", model="{model}")
+audio, rate = soundfile.read("clip.wav", dtype="float32", always_2d=True)
+print(transcriber({{"raw": audio.mean(axis=1), "sampling_rate": rate}})["text"])"""
+
+
 def write_model_card(
     run_dir: Path,
     arguments: Arguments,
@@ -38,6 +46,7 @@ def write_model_card(
     trainable: str,
     notes: list[str],
     difference: PairedDifference | None = None,
+    usage: str | None = None,
 ) -> Path:
     """Write ``README.md`` into a run folder; it holds no local path, host or user name.
 
@@ -51,6 +60,7 @@ def write_model_card(
         trainable: One line: which parameters were trained, and how many.
         notes: Sentences for the section on limits, such as a language that the checkpoint has no token for.
         difference: The paired comparison of both, of the language's main rate; None when it was not made.
+        usage: Python that transcribes ``clip.wav`` with ``{model}``, where the pipeline cannot.
 
     Returns:
         The card's path.
@@ -64,6 +74,7 @@ def write_model_card(
         trainable=trainable,
         notes=notes,
         difference=difference,
+        usage=usage,
     )
     path.write_text(card, encoding="utf-8")
     return path
@@ -78,6 +89,7 @@ def render_model_card(
     trainable: str,
     notes: list[str],
     difference: PairedDifference | None = None,
+    usage: str | None = None,
 ) -> str:
     """Return the card's text; see :func:`write_model_card` for the arguments.
 
@@ -99,7 +111,7 @@ def render_model_card(
         "result_rows": list(result_rows(baseline, results)),
         "change": change_sentence(main_rate(arguments.data.language), baseline, results, difference),
         "decoding": decoding_sentence(results),
-        "model": arguments.hub.repo or LOCAL_MODEL,
+        "usage": (usage or USAGE).format(model=arguments.hub.repo or LOCAL_MODEL),
         "data_rows": [data_row(name, split) for name, split in data_summary.items()],
         "text_pipeline": arguments.data.text_pipeline,
         "min_seconds": arguments.data.min_seconds,

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.models.family import ModelFamily
+from hf_asr.features.positions import WindowChoice
+from hf_asr.models.family import ModelFamily, collator_for
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,21 +41,31 @@ class Conditions:
         batch_size: Clips decoded together; it is a condition because sums in another order differ in their last bits.
         generation: What the family's decoding is told: options of ``generate`` by their transformers names, or a CTC
             model's beam and language model.
+        window_keep_seconds: Silence that a thinned window keeps whole (``model.window_keep_seconds``).
+        window_stride: Of the rest it keeps every how many-th position (``model.window_stride``).
     """
 
     window: str
     dtype: str
     batch_size: int
     generation: Mapping[str, Any]
+    window_keep_seconds: Seconds = 0.5
+    window_stride: int = 10
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON-able copy that test_results.json stores."""
+        thinned = {"window_keep_seconds": self.window_keep_seconds, "window_stride": self.window_stride}
         return {
             "window": self.window,
+            **(thinned if self.window == "thinned" else {}),
             "dtype": self.dtype,
             "batch_size": self.batch_size,
             "generation": dict(self.generation),
         }
+
+    def choice(self) -> WindowChoice:
+        """Return the window that clips are collated for."""
+        return WindowChoice(self.window, self.window_keep_seconds, self.window_stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,8 @@ def resolve_conditions(
     """
     evaluation = arguments.evaluation
     dtype = auto_dtype(device, weights) if evaluation.dtype == "auto" else evaluation.dtype
-    return Conditions(evaluation.window, dtype, evaluation.batch_size, family.decoding_options(arguments))
+    kept = (arguments.model.window_keep_seconds, arguments.model.window_stride)
+    return Conditions(evaluation.window, dtype, evaluation.batch_size, family.decoding_options(arguments), *kept)
 
 
 def auto_dtype(device: torch.device | str, weights: torch.dtype) -> str:
@@ -151,7 +163,7 @@ def generate_dataset(
     """
     inner = bare_model(model)
     family.check_decoding(inner, conditions.generation)
-    collate = family.make_collator(processor, inner)
+    collate = collator_for(family, processor, inner, conditions.choice())
     with decoding(model, conditions.dtype):
         decoded = _Decoded()
         started = _now(inner.device)

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from hf_asr.config.arguments import Arguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.models import audio_llm, classifier, ctc, moonshine, parakeet, speech2text, whisper
@@ -48,7 +46,7 @@ def get_family(model: ModelArguments, recipe: str | None = None) -> ModelFamily:
     return family
 
 
-def load_best(family: ModelFamily, arguments: Arguments, folder: Path, processor: Any) -> PreTrainedModel:
+def load_best(family: ModelFamily, arguments: Arguments, folder: Path, processor: Any) -> Any:
     """Load a run's best checkpoint as it lies on the disk: a stock model of its own, merged and not quantised.
 
     Args:

@@ -43,6 +43,20 @@ from hf_asr.models.whisper_processor import check_extractor, content_of
 SHORTEST_SECONDS = 0.1
 # 30 seconds of fast speech; published checkpoints sample, and stop after 20 tokens unless told.
 GREEDY: Mapping[str, Any] = {"do_sample": False, "max_new_tokens": 256}
+# transformers has no pipeline that asks an audio language model what its generation config holds.
+USAGE = """import soundfile
+from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
+
+processor = AutoProcessor.from_pretrained("{model}")
+model = Qwen2AudioForConditionalGeneration.from_pretrained("{model}").eval()
+audio, rate = soundfile.read("clip.wav", dtype="float32", always_2d=True)  # at 16 kHz
+instruction = model.generation_config.instruction
+question = [{{"type": "audio", "audio": ""}}, {{"type": "text", "text": instruction}}]
+chat = [{{"role": "user", "content": question}}]
+prompt = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+inputs = processor(text=prompt, audio=audio.mean(axis=1), sampling_rate=rate, return_tensors="pt")
+tokens = model.generate(**inputs, do_sample=False, max_new_tokens=256)
+print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 KEPT_IN_CHECKPOINTS = ("instruction", "eos_token_id", "pad_token_id")
 
 
@@ -218,6 +232,7 @@ FAMILY = ModelFamily(
     recipe="finetune_seq2seq",
     model_types=("qwen2_audio",),
     config_names=(),
+    usage=USAGE,
     load_processor=lambda arguments, train: load_processor(arguments.model),
     load_config=lambda arguments, processor: load_config(arguments.model),
     load_model=load_model,

@@ -125,7 +125,7 @@ class AudioPromptCollator:
         """
         found = Rows.sorted_out(rows)
         frames = [self._frames(row) for row in found.kept] or [FILLER_FRAMES]
-        answers = [list(row["labels"]) for row in found.kept] or [[]]
+        answers = [[label for label in row["labels"] if label != IGNORED] for row in found.kept] or [[]]
         prompts = [self.prompt.ids(number) for number in frames]
         texts = [[*asked, *answer] for asked, answer in zip(prompts, answers, strict=True)]
         labels = pad_labels([[IGNORED] * len(asked) + answer for asked, answer in zip(prompts, answers, strict=True)])
@@ -156,7 +156,10 @@ def prompts_on_the_left(batch: Mapping[str, Any], pad_token: int) -> tuple[torch
 
     ``generate`` goes on from the last column, so that must be a prompt's last token in every row.
     """
-    places = batch["labels"].ne(IGNORED).int().argmax(-1).tolist()
+    answered = batch["labels"].ne(IGNORED)
+    # Without an answer that can be learnt, all of a text is its prompt.
+    lengths = batch["attention_mask"].sum(-1)
+    places = torch.where(answered.any(-1), answered.int().argmax(-1), lengths).tolist()
     longest = max(places)
     prompts = torch.full((len(places), longest), pad_token, dtype=torch.int64, device=batch["input_ids"].device)
     for row, place in enumerate(places):

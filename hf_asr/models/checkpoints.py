@@ -98,7 +98,13 @@ def reporting(key: str, name: str, expected: str) -> Iterator[None]:
         raise UserError(f"{key}: expected {expected}, found {_found(name, error)}. {_advice(name)}") from error
 
 
-def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConfig, new: tuple[str, ...] = ()) -> Any:
+def load_weights(
+    model_class: Any,
+    model: ModelArguments,
+    config: PreTrainedConfig,
+    new: tuple[str, ...] = (),
+    unquantised: tuple[str, ...] = (),
+) -> Any:
     """Load a checkpoint's weights into a stock class, float32 unless ``model.dtype`` says otherwise.
 
     Args:
@@ -106,10 +112,13 @@ def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConf
         model: The ``model`` section.
         config: What the class is built with.
         new: Parts of names of weights that may be missing, since they are made new.
+        unquantised: Patterns of names of linear layers that stay as they are; none: transformers' choice.
 
     Raises:
         UserError: There are no safetensors, they lack weights, or they are of another shape.
     """
+    quantised = model.quantization != "none"
+    options = {"quantization_config": quantization_config(model, unquantised)} if quantised else {}
     with reporting("model.name_or_path", model.name_or_path, "a checkpoint with safetensors weights"):
         loaded, report = model_class.from_pretrained(
             model.name_or_path,
@@ -119,7 +128,7 @@ def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConf
             attn_implementation=model.attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
-            **({} if model.quantization == "none" else {"quantization_config": quantization_config(model)}),
+            **options,
         )
     missing = sorted(name for name in report["missing_keys"] if not any(part in name for part in new))
     if missing:
@@ -131,15 +140,22 @@ def load_weights(model_class: Any, model: ModelArguments, config: PreTrainedConf
     return loaded
 
 
-def quantization_config(model: ModelArguments) -> BitsAndBytesConfig:
+def quantization_config(model: ModelArguments, unquantised: tuple[str, ...] = ()) -> BitsAndBytesConfig:
     """Return how bitsandbytes stores the linear layers: 8-bit LLM.int8 (Dettmers et al. 2022) or 4-bit NormalFloat.
 
     Four bits are QLoRA's (Dettmers et al. 2023): quantiles of a normal distribution, one scale for 64 weights, with
     ``model.double_quant`` stored in 8 bits themselves. The head, embeddings, norms and convolutions stay as they are.
+
+    Args:
+        model: The ``model`` section.
+        unquantised: Patterns of names of linear layers that stay as well. transformers finds a head by itself only
+            where it is the output embedding, or the last layer and without a bias.
     """
+    skipped = list(unquantised) or None
     if model.quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
+        llm_int8_skip_modules=skipped,  # of 4 bits too, whatever its name says
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=model.double_quant,
@@ -166,17 +182,25 @@ def compute_dtype(model: ModelArguments) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def finish_random(built: PreTrainedModel, model: ModelArguments) -> PreTrainedModel:
+def finish_random(built: PreTrainedModel, model: ModelArguments, unquantised: tuple[str, ...] = ()) -> PreTrainedModel:
     """Return a model that was built from its config in the type, or the bits, that ``model`` asks for.
 
     Only a checkpoint can be read quantised: the model goes through a temporary folder (its size on the disk).
+
+    Args:
+        built: The model.
+        model: The ``model`` section.
+        unquantised: As for :func:`load_weights`.
     """
     if model.quantization == "none":
         return built.to(DTYPES[model.dtype])  # type: ignore[arg-type]
     with TemporaryDirectory() as folder:
         built.save_pretrained(folder)
         loaded: PreTrainedModel = load_weights(
-            type(built), replace(model, name_or_path=folder, revision=None), built.config
+            type(built),
+            replace(model, name_or_path=folder, revision=None),
+            built.config,
+            unquantised=unquantised,
         )
     loaded.config.name_or_path = model.name_or_path
     return loaded

@@ -26,6 +26,7 @@ from hf_asr.features.collate import TargetCollator
 from hf_asr.features.extract import ClipEncoder, Labeller
 from hf_asr.models.checkpoints import (
     config_values,
+    finish_random,
     is_config_name,
     load_weights,
     own_random_state,
@@ -58,6 +59,8 @@ logger = logging.getLogger(__name__)
 
 RECIPE = "finetune_classifier"
 CLASSIFIER, REGRESSOR = "classifier", "regressor"
+# The head is new, and trained whole; for the other see the same in hf_asr.models.ctc.
+UNQUANTISED = ("head", r".*\.feature_projection")
 FAMILY_OF_TASK = {CLASSIFICATION: CLASSIFIER, REGRESSION: REGRESSOR}
 TASK_OF_TYPE = {"hf_asr_classifier": CLASSIFICATION, "hf_asr_regressor": REGRESSION}
 # What is frozen unless something is said.
@@ -127,6 +130,11 @@ def classifier_arguments(arguments: Arguments) -> Arguments:
         raise UserError(
             f"model.family: expected {family}, as head.task is {arguments.head.task}, found {arguments.model.family}. "
             "Remove model.family, or change head.task."
+        )
+    if arguments.data.drop_suspicious is not None:
+        raise UserError(
+            "data.drop_suspicious: expected a model that writes text, whose errors it counts, found a classifier. "
+            "Remove it."
         )
     return replace(
         arguments,
@@ -223,13 +231,13 @@ def load_model(arguments: Arguments, processor: ClassifierProcessor) -> PreTrain
     model, config = arguments.model, load_config(arguments, processor)
     model_class = MODELS[config.model_type]
     if saved_config(model) is not None:
-        loaded: PreTrainedModel = load_weights(model_class, model, config)
+        loaded: PreTrainedModel = load_weights(model_class, model, config, unquantised=UNQUANTISED)
         return loaded
     with own_random_state(arguments.experiment.seed, model.name_or_path):
         built = model_class._from_config(config, attn_implementation=model.attn_implementation)
     if not is_config_name(model):
         built.encoder = load_encoder(model, config.encoder)
-    return built
+    return built if model.quantization == "none" else finish_random(built, model, UNQUANTISED)
 
 
 def make_encoder(processor: ClassifierProcessor, model_config: Any, arguments: Arguments) -> ClipEncoder:
@@ -305,13 +313,13 @@ def check_saved(folder: Path, model: PreTrainedModel) -> None:
         raise ValueError(f"config.json in {folder} does not hold what was trained: {found}")
 
 
-def check_classes(splits: Mapping[str, Split], processor: ClassifierProcessor) -> None:
+def check_classes(splits: Mapping[str, Split], classes: Sequence[str]) -> None:
     """See that no split asks for a class that train never showed.
 
     Raises:
         UserError: One does; such clips can only be wrong.
     """
-    known = set(processor.classes)
+    known = set(classes)
     for name, split in splits.items():
         if not known or not isinstance(split.rows, Dataset):
             continue

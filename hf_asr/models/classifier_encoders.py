@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
@@ -206,7 +207,17 @@ def _set_dropouts(config: PreTrainedConfig, model: ModelArguments) -> None:
 def make_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Build an encoder with random weights."""
     encoder_class = kind_of(config).encoder_class
+    config._attn_implementation = attention_of(config, config._attn_implementation)
     return encoder_class(config) if encoder_class is not None else AutoModel.from_config(config)
+
+
+def attention_of(config: PreTrainedConfig, wanted: str | None) -> str | None:
+    """Return how an encoder computes attention: as asked for, but SDPA only where it has one.
+
+    WavLM and Speech2Text have none.
+    """
+    encoder_class = kind_of(config).encoder_class or MODEL_MAPPING[type(config)]
+    return "eager" if wanted == "sdpa" and not encoder_class._supports_sdpa else wanted
 
 
 def load_encoder(model: ModelArguments, config: PreTrainedConfig) -> PreTrainedModel:
@@ -221,7 +232,7 @@ def load_encoder(model: ModelArguments, config: PreTrainedConfig) -> PreTrainedM
             config=config,
             revision=revision_of(model),
             dtype=DTYPES[model.dtype],
-            attn_implementation=model.attn_implementation,
+            attn_implementation=attention_of(config, model.attn_implementation),
             use_safetensors=True,
             output_loading_info=True,
         )

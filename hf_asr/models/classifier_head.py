@@ -240,11 +240,22 @@ def classification_layers(size: int, shape: HeadShape) -> nn.Sequential:
     return nn.Sequential(*modules, nn.Linear(size, shape.outputs))
 
 
+class ClipBatchNorm(nn.BatchNorm1d):
+    """A batch norm that takes a last batch of one clip, which has no spread of its own, by the running statistics."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (B, D)."""
+        if self.training and len(input) == 1:
+            values = (self.running_mean, self.running_var, self.weight, self.bias)
+            return functional.batch_norm(input, *values, training=False, eps=self.eps)
+        return super().forward(input)
+
+
 def norm_of(name: str, width: int) -> list[nn.Module]:
     """Return the norm of this name, none for ``none``; a batch norm makes a clip's output depend on its neighbours."""
     norms: dict[str, list[nn.Module]] = {
         "layer": [nn.LayerNorm(width)],
-        "batch": [nn.BatchNorm1d(width)],
+        "batch": [ClipBatchNorm(width)],
         "none": [],
     }
     return norms[name]

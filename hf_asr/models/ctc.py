@@ -27,14 +27,15 @@ from hf_asr.features.extract import ClipEncoder
 from hf_asr.models import ctc_decoding
 from hf_asr.models.checkpoints import (
     CONFIG_PREFIX,
-    DTYPES,
     config_values,
+    finish_random,
     is_config_name,
     load_weights,
+    own_random_state,
     reporting,
     revision_of,
 )
-from hf_asr.models.ctc_configs import KINDS, SHAPES, seeded
+from hf_asr.models.ctc_configs import KINDS, SHAPES
 from hf_asr.models.ctc_loss import CTC
 from hf_asr.models.ctc_processor import (
     CtcLabels,
@@ -58,6 +59,9 @@ logger = logging.getLogger(__name__)
 
 # New where a head, language adapters or masking are new; all else a checkpoint must have.
 NEW_WEIGHTS = ("lm_head.", "ctc_head.", "masked_spec_embed", "adapter_layer.")
+# Layers that are replaced, read or drawn anew after loading: they must keep their numbers.
+# The feature projection's output is set to 0 in place behind a clip's end, which bitsandbytes' layers forbid.
+UNQUANTISED = ("lm_head", "ctc_head", r".*\.adapter_layer", r".*\.feature_projection")
 ADAPTER_FILE = "adapter.{}.safetensors"
 
 
@@ -75,10 +79,11 @@ def load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedMod
     seed = arguments.experiment.seed
     if is_config_name(model):
         name = model.name_or_path.removeprefix(CONFIG_PREFIX)
-        with seeded(seed, name):
+        model = replace(model, attn_implementation=attention_of(model))
+        with own_random_state(seed, name):
             architecture = KINDS[config.model_type].model
-            loaded = architecture._from_config(config, attn_implementation=attention_of(model))
-        loaded = loaded.to(DTYPES[model.dtype])
+            built = architecture._from_config(config, attn_implementation=model.attn_implementation)
+        loaded: Any = finish_random(built, model, UNQUANTISED)
     else:
         loaded = _load_checkpoint(arguments, processor, plan)
     loaded.config.pad_token_id = config.pad_token_id
@@ -163,11 +168,11 @@ def _load_checkpoint(arguments: Arguments, processor: ProcessorMixin, plan: Head
     config = read_config(model)
     configure(config, arguments)
     architecture, fitting = kind_of_model(model).model, replace(model, attn_implementation=attention_of(model))
-    loaded = load_weights(architecture, fitting, config, new=_new_weights(arguments, plan))
+    loaded = load_weights(architecture, fitting, config, new=_new_weights(arguments, plan), unquantised=UNQUANTISED)
     if model.adapter_language is not None:
         _set_adapter(loaded, arguments, processor, plan)
     if not plan.kept:
-        with seeded(arguments.experiment.seed, "head"):
+        with own_random_state(arguments.experiment.seed, "head"):
             replace_head(loaded, plan)
     return loaded
 
@@ -199,7 +204,7 @@ def _set_adapter(loaded: Any, arguments: Arguments, processor: ProcessorMixin, p
             loaded.load_adapter(language, use_safetensors=True, revision=revision_of(model))
             return
     if not plan.kept:
-        with seeded(arguments.experiment.seed, f"adapter {language}"):
+        with own_random_state(arguments.experiment.seed, f"adapter {language}"):
             reset_adapters(loaded)
         logger.info("model.adapter_language: new adapters for %s, from random weights", language)
     elif _saved_language(model) != language:

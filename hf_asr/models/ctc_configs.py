@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from transformers import (
     HubertConfig,
     HubertForCTC,
@@ -126,15 +123,3 @@ def new_extractor(config: PreTrainedConfig) -> Any:
         return kind.extractor()
     # Checkpoints with GroupNorm in the feature encoder were pretrained on zero-padded batches without a mask.
     return kind.extractor(return_attention_mask=config.feat_extract_norm == "layer")
-
-
-@contextmanager
-def seeded(seed: int, name: str) -> Iterator[None]:
-    """Have torch draw as a function of ``seed`` and ``name`` inside; the global random state is left alone."""
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big") >> 1
-    before = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(own_seed)
-        yield
-    finally:
-        torch.default_generator.set_state(before)

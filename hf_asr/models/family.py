@@ -10,10 +10,11 @@ from typing import Any, cast
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_asr.config.arguments import Arguments, ModelArguments
+from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.collate import Collator, InputPadder, MixedPadder
 from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.positions import WindowChoice
 from hf_asr.models.losses import Loss
 
 
@@ -37,7 +38,7 @@ class ModelFamily:
         build: config -> the architecture with random weights.
         make_encoder: (processor, model config, arguments) -> one corpus row to features and labels.
         make_collator: (processor, model) -> encoded rows to a batch.
-        window_padder: (processor, model, the ``model`` section, window) -> what pads clips for a window that is not
+        window_padder: (processor, model, window) -> what pads clips for a window that is not
             ``full``; None where the family has no window to save on.
         decode: (model, processor, batch on the model's device, options) -> one text (a class's name, a number) a clip.
         decoding_options: arguments -> what decides decoding beside weights and clip; stored with every result.
@@ -54,6 +55,8 @@ class ModelFamily:
         needs_train: Whether ``load_processor`` may have to look at the training split.
         must_train: model -> globs over the names of parameters that may not stay frozen, such as embeddings that were
             made anew for another tokenizer.
+        usage: Python for the model card that transcribes ``clip.wav`` with ``{model}``; None where transformers' speech
+            recognition pipeline does.
     """
 
     name: str
@@ -80,15 +83,15 @@ class ModelFamily:
     needs_train: bool = False
     lora_excluded: tuple[str, ...] = ()
     must_train: Callable[[PreTrainedModel], tuple[str, ...]] = _nothing
-    window_padder: Callable[[Any, PreTrainedModel, ModelArguments, str], InputPadder] | None = None
+    usage: str | None = None
+    window_padder: Callable[[Any, PreTrainedModel, WindowChoice], InputPadder] | None = None
 
 
 def collator_for(
     family: ModelFamily,
     processor: Any,
     model: PreTrainedModel,
-    arguments: ModelArguments,
-    window: str,
+    window: WindowChoice,
     *,
     mix: float = 0.0,
     seed: int = 0,
@@ -99,7 +102,6 @@ def collator_for(
         family: The model's family.
         processor: Its processor.
         model: The model, whose ``forward`` takes the plan where ``window`` is not ``full``.
-        arguments: The ``model`` section: how much silence a thinned window keeps.
         window: ``model.window`` for training, ``evaluation.window`` for decoding.
         mix: ``model.window_mix`` for training: share of the batches with the full window.
         seed: ``experiment.seed``, which decides what these batches are.
@@ -107,11 +109,11 @@ def collator_for(
     Raises:
         UserError: The family has only its full window.
     """
-    check_window(family, window, "model.window or evaluation.window")
+    check_window(family, window.name, "model.window or evaluation.window")
     collator: Any = family.make_collator(processor, model)
-    if window == "full" or family.window_padder is None:
+    if window.name == "full" or family.window_padder is None:
         return cast(Collator, collator)
-    part = family.window_padder(processor, model, arguments, window)
+    part = family.window_padder(processor, model, window)
     padder = MixedPadder(collator.padder, part, mix, seed) if mix else part
     return cast(Collator, replace(collator, padder=padder))
 

@@ -17,7 +17,6 @@ What is done otherwise than plain use of the class would:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +44,11 @@ from hf_asr.features.collate import LongestPadder
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.models.checkpoints import (
     CONFIG_PREFIX,
-    DTYPES,
     config_values,
+    finish_random,
     is_config_name,
     load_weights,
+    own_random_state,
     reporting,
     revision_of,
 )
@@ -57,6 +57,8 @@ from hf_asr.models.generating import check_generation, generating, generation_op
 from hf_asr.models.tdt import TDT, TransducerCollator, TransducerLabels, encoder_states
 from hf_asr.models.whisper_processor import content_of
 
+# The joint network's head: transformers does not find it by itself, as it has a bias.
+UNQUANTISED = ("joint.head",)
 # Of nvidia/parakeet-tdt-0.6b-v3; vocabulary and blank are the tokenizer's.
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "parakeet-tdt-0.6b-v3": {
@@ -173,9 +175,11 @@ def load_model(arguments: Arguments, processor: ParakeetProcessor) -> PreTrained
     model = arguments.model
     config = load_config(model, processor)
     if is_config_name(model):
-        loaded = _random_model(model, arguments.experiment.seed, config).to(DTYPES[model.dtype])
+        with own_random_state(arguments.experiment.seed, model.name_or_path):
+            built = ParakeetForTDT._from_config(config, attn_implementation=model.attn_implementation)
+        loaded: Any = finish_random(built, model, UNQUANTISED)
     else:
-        loaded = load_weights(ParakeetForTDT, model, config)
+        loaded = load_weights(ParakeetForTDT, model, config, unquantised=UNQUANTISED)
     fix_batch_norm(loaded)
     # Made of config.json, a generation config would be made anew when it is read.
     loaded.generation_config._from_model_config = None
@@ -294,13 +298,6 @@ def _config_of_shape(model: ModelArguments, processor: ParakeetProcessor) -> Par
         pad_token_id=processor.tokenizer.pad_token_id,
         encoder_config=ParakeetEncoderConfig(**shape),
     )
-
-
-def _random_model(model: ModelArguments, seed: int, config: ParakeetTDTConfig) -> Any:
-    """Build a model whose weights are a function of seed and name; the global random state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {model.name_or_path}".encode()).digest()[:8]) >> 1)
-        return ParakeetForTDT._from_config(config, attn_implementation=model.attn_implementation)
 
 
 def _check_blank(processor: ParakeetProcessor) -> None:

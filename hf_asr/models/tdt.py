@@ -92,8 +92,14 @@ class TransducerCollator:
             What :class:`hf_asr.features.collate.LabelCollator` returns, and ``decoder_input_ids`` int64 (B, L + 1).
         """
         batch = LabelCollator(self.padder)(rows)
-        clips = [list(row["labels"]) for row in Rows.sorted_out(rows).kept] or [[self.pad_token]]
+        clips = [_without_ignored(row["labels"], self.pad_token) for row in Rows.sorted_out(rows).kept]
+        clips = clips or [[self.pad_token]]
         return {**batch, "decoder_input_ids": pad_labels([[self.blank_token, *clip] for clip in clips], self.pad_token)}
+
+
+def _without_ignored(labels: Sequence[int], pad_token: int) -> list[int]:
+    """Return a clip's labels, padding in place of those that nothing is learnt from."""
+    return [pad_token if label == IGNORED else label for label in labels]
 
 
 def encoder_states(frames: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:

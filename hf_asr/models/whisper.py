@@ -26,7 +26,7 @@ from hf_asr.config.arguments import Arguments, DataArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.features.collate import PlannedPadder, Seq2SeqCollator, WindowPadder
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
-from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window
+from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window, WindowChoice
 from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
@@ -176,16 +176,14 @@ def make_collator(processor: ProcessorMixin, model: PreTrainedModel) -> Seq2SeqC
     )
 
 
-def window_padder(
-    processor: ProcessorMixin, model: PreTrainedModel, arguments: ModelArguments, window: str
-) -> PlannedPadder:
+def window_padder(processor: ProcessorMixin, model: PreTrainedModel, window: WindowChoice) -> PlannedPadder:
     """Make what pads clips for a window of ``thinned`` or ``clip``, for a model that takes plans."""
     extractor, positions = processor.feature_extractor, model.config.max_source_positions
     assert extractor.nb_max_frames == positions * FRAMES_PER_POSITION, extractor
-    if window == "clip":
+    if window.name == "clip":
         return PlannedPadder(Window(positions, stride=0, bucket=CLIP_BUCKET), extractor.feature_size)
-    keep = round(arguments.window_keep_seconds * positions * extractor.sampling_rate / extractor.n_samples)
-    return PlannedPadder(Window(positions, keep, arguments.window_stride), extractor.feature_size)
+    keep = round(window.keep_seconds * positions * extractor.sampling_rate / extractor.n_samples)
+    return PlannedPadder(Window(positions, keep, window.stride), extractor.feature_size)
 
 
 def decode(

@@ -60,16 +60,36 @@ def check_names(model: PreTrainedModel, family: ModelFamily, freeze: FreezeArgum
                 "its rate, or do not freeze it."
             )
     check_new_embeddings(model, family, frozen, adapter)
-    modules = [name for name, _ in model.named_modules()] if adapter.method != "none" else []
-    known = {
-        target
-        for target in (adapter.target_modules or family.lora_targets)
-        if any(name == target or name.endswith(f".{target}") for name in modules)
+    if adapter.method != "none":
+        check_targets(model, family, adapter)
+
+
+def check_targets(model: PreTrainedModel, family: ModelFamily, adapter: PeftArguments) -> None:
+    """See that there are modules of these names, and that the user's are linear layers.
+
+    peft wraps convolutions too, but models then look in vain for their stride. A rank above a layer's size is only
+    told: it costs memory and learns nothing more.
+
+    Raises:
+        UserError: A target matches nothing, or another kind of layer.
+    """
+    named = list(model.named_modules())
+    found = {
+        target: [module for name, module in named if f".{name}".endswith(f".{target}")]
+        for target in adapter.target_modules or family.lora_targets
+        if target
     }
     # Of the family's own, some are other architectures' names; whoever names targets means each of them.
-    for target in (adapter.target_modules or (() if known else family.lora_targets)) if modules else ():
-        if target not in known:
+    for target in adapter.target_modules or (() if any(found.values()) else family.lora_targets):
+        if not found.get(target):
             raise _unknown_target(family, target)
+        odd = [type(module).__name__ for module in found[target] if not isinstance(module, torch.nn.Linear)]
+        if odd:
+            raise _unknown_target(family, f"{target}, which is no linear layer but a {odd[0]}")
+    layers = [module for modules in found.values() for module in modules if isinstance(module, torch.nn.Linear)]
+    least = min(min(layer.in_features, layer.out_features) for layer in layers) if layers else adapter.r
+    if adapter.r > least:
+        logger.warning("peft.r: %d is above the %d of the smallest adapted layer: it only costs more", adapter.r, least)
 
 
 def check_new_embeddings(model: PreTrainedModel, family: ModelFamily, frozen: set[str], adapter: PeftArguments) -> None:
@@ -151,7 +171,7 @@ def wrap_lora(model: PreTrainedModel, family: ModelFamily, adapter: PeftArgument
         return peft.get_peft_model(model, config)
     except ValueError as error:
         targets = ", ".join(sorted(adapter.target_modules or family.lora_targets))
-        raise _unknown_target(family, f"{targets}: {error}") from error
+        raise _unknown_target(family, f"{targets}; {error}") from error
 
 
 def adapter_config(family: ModelFamily, adapter: PeftArguments) -> peft.PeftConfig:

@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import get_available_reporting_
 
 from hf_asr.config.arguments import SPLITS, Arguments
 from hf_asr.errors import UserError
-from hf_asr.training.schedulers import scheduler_arguments
+from hf_asr.training.schedulers import check_schedule, scheduler_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
         )
     check_precision(arguments, training)
     check_adapting(arguments, training)
+    check_schedule(training)
     if training.max_steps == 0:
         raise UserError("training.max_steps: expected 1 or more, or -1 for whole epochs, found 0. Set one of them.")
     if arguments.data.streaming and training.max_steps <= 0:
@@ -140,6 +141,11 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
     if arguments.model.attn_implementation == "flex_attention" and training.device.type == "cpu":
         raise UserError(
             "model.attn_implementation: expected one that a CPU can train with, found flex_attention. Set sdpa."
+        )
+    if arguments.features.bank == "on" and arguments.model.family not in BEST_METRIC:
+        raise UserError(
+            "features.bank: expected off or auto for a model that writes text, since only a classifier reads a bank, "
+            "found on. Set features.bank=off."
         )
 
 

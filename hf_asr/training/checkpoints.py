@@ -30,6 +30,9 @@ RUN_FILES = ("config.yaml", "environment.json")
 FULL = 2**20  # bytes that a disk has left at most when a write of weights has failed for want of room
 STATES = ("optimizer.pt", "scheduler.pt")
 RUNNING_LOSS = "running_loss_{}.json"
+# Written last: the bytes of each file of numbers. What a run keeps depends on it (an average, AdaLoRA's ranks, shards).
+CONTENTS = "contents.json"
+NUMBERS = (".safetensors", ".pt", ".pth", ".bin")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 
 
@@ -78,7 +81,7 @@ def checkpoint_problem(folder: Path) -> str:
         problems = [safetensors_problem(path) for path in weights if path.suffix == ".safetensors"]
     except (OSError, ValueError, KeyError) as error:
         return f"weights cannot be read ({error})"
-    problems.append(running_loss_problem(folder))
+    problems += [running_loss_problem(folder), contents_problem(folder)]
     return next(filter(None, problems), "") or ("" if isinstance(step, int) else "no step in its state")
 
 
@@ -90,6 +93,29 @@ def running_loss_problem(folder: Path) -> str:
         except (OSError, ValueError, KeyError) as error:
             return f"{path.name} cannot be read ({error})"
     return ""
+
+
+def contents_problem(folder: Path) -> str:
+    """Return which file is not there, or not whole, by the checkpoint's own list; a plain Trainer's has none."""
+    if not (folder / CONTENTS).is_file():
+        return ""
+    try:
+        expected: dict[str, int] = json.loads((folder / CONTENTS).read_text())
+    except (OSError, ValueError) as error:
+        return f"{CONTENTS} cannot be read ({error})"
+    for name, size in expected.items():
+        if not (folder / name).is_file():
+            return f"{name} is not there"
+        if (folder / name).stat().st_size != size:
+            return f"{name} has {(folder / name).stat().st_size} bytes, {CONTENTS} promises {size}"
+    return ""
+
+
+def write_contents(folder: Path) -> None:
+    """Write the list that :func:`contents_problem` reads."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix in NUMBERS]
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+    (folder / CONTENTS).write_text(json.dumps(sizes, indent=1))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -250,6 +276,7 @@ class CheckpointMixin:
                 shutil.copyfile(run_dir / name, staging / name)
 
     def _publish(self, staging: Path, final: Path) -> None:
+        write_contents(staging)
         flush_tree(staging)
         if final.is_dir():
             shutil.rmtree(final)

@@ -181,7 +181,7 @@ def dry_run(
         split: The training split.
         encoder: The family's encoder.
         training: The Trainer's arguments.
-        cache: Whether features are cached.
+        cache: Whether features of the training split are cached: :func:`hf_asr.features.augmented.caches_train`.
     """
     wanted = max(NUM_LABELS, training.per_device_train_batch_size)
     encoded = [encoder(row) for row in itertools.islice(split.rows, wanted)]

@@ -3,26 +3,68 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hf_asr.config.adapting import HeadArguments
 from hf_asr.config.arguments import Arguments
+from hf_asr.config.augmentations import TRANSFORMS
 from hf_asr.config.parser import load_arguments
 from hf_asr.errors import UserError
 from hf_asr.training.arguments import DEFAULTS
 
 # Kept in the optimiser's state, which a resume brings back: another value would be read by nothing.
-OF_THE_OPTIMIZER = ("optim", "learning_rate", "weight_decay")
+OF_THE_OPTIMIZER = ("optim", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
+# With another value the curve of the losses has a kink at the resume that nothing tells of. Steps and epochs may
+# change: who trains longer says so.
+OF_THE_CURVE = ("scheduler", "lr_scheduler_type", "warmup_steps", "label_smoothing_factor", "max_grad_norm")
+# Which clips there are and what they become. Paths may change: a disk is mounted elsewhere on another machine. How many
+# clips there are is compared when training begins.
+OF_THE_CLIPS = {
+    "data": (
+        "corpus",
+        "subset",
+        "language",
+        "task",
+        "columns",
+        "text_pipeline",
+        "filter_votes",
+        "min_seconds",
+        "max_seconds",
+        "drop_suspicious",
+        "level",
+        "trim_silence",
+        "batch_seconds",
+    ),
+    "ctc": ("vocabulary",),
+}
+OF_A_STREAM = {"data": ("shuffle_buffer", "limit")}
 OF_THE_MODEL = {
     "peft": ("method",),
     "freeze": ("groups", "last_n_encoder_layers", "unfreeze"),
-    "model": ("quantization",),
+    "model": (
+        "quantization",
+        "dtype",
+        "language_token",
+        "adapter_language",
+        "window",
+        "window_keep_seconds",
+        "window_stride",
+        "window_mix",
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "layerdrop",
+    ),
+    "ctc": ("zero_infinity", "mask_time", "mask_feature"),
+    "head": tuple(field.name for field in fields(HeadArguments)),
 }
-OF_ADAPTERS = {"peft": ("method", "r", "target_modules"), "model": ("quantization", "double_quant")}
+OF_ADAPTERS = {"peft": ("r", "alpha", "dropout", "target_modules"), "model": ("double_quant", "compute_dtype")}
 
 
 def check_resume(arguments: Arguments, checkpoint: Path, processes: int) -> None:
-    """See that nothing has changed that decides the order of clips, or what the optimiser's state belongs to.
+    """See that nothing has changed that decides which clips come when, the losses, or what the optimiser's state is of.
 
     Args:
         arguments: The whole configuration.
@@ -70,12 +112,17 @@ def what_decides(arguments: Arguments, processes: int) -> dict[str, Any]:
     }
     if arguments.data.streaming:  # each process reads shards of its own
         decides["the number of processes"] = processes
-    decides |= {f"training.{name}": training.get(name) for name in OF_THE_OPTIMIZER}
+    decides |= {f"training.{name}": training.get(name) for name in (*OF_THE_OPTIMIZER, *OF_THE_CURVE)}
     decides["training.ema"] = training.get("ema") or "off"  # an average cannot begin, or be dropped, in the middle
-    adapts = arguments.peft.method != "none"
-    for section, names in (OF_THE_MODEL | (OF_ADAPTERS if adapts else {})).items():
-        values = vars(vars(arguments)[section])
-        decides |= {f"{section}.{name}": values[name] for name in names}
+    if arguments.data.sources:
+        decides["the weights of data.sources"] = [source.get("weight") for source in arguments.data.sources]
+    chosen = arguments.augment.chosen()
+    decides |= {f"augment.{name}": vars(chosen[name]) if name in chosen else "off" for name in TRANSFORMS}
+    adapts, streams = arguments.peft.method != "none", arguments.data.streaming
+    for keys in (OF_THE_CLIPS, OF_THE_MODEL, OF_ADAPTERS if adapts else {}, OF_A_STREAM if streams else {}):
+        for section, names in keys.items():
+            values = vars(vars(arguments)[section])
+            decides |= {f"{section}.{name}": values[name] for name in names}
     return decides
 
 

@@ -75,6 +75,29 @@ def make_schedule(args: TrainingArguments, optimizer: Any, total_steps: int) -> 
     return made
 
 
+def check_schedule(args: TrainingArguments) -> None:
+    """Make the schedule once, for nothing: its own keys are else first looked at when training begins.
+
+    Raises:
+        UserError: They do not fit each other, or the number of steps where ``training.max_steps`` gives it.
+    """
+    given: Any = args.lr_scheduler_kwargs
+    steps = args.max_steps
+    if steps <= 0:
+        if args.lr_scheduler_type == STABLE and given:
+            return  # its phases are counted against steps that nobody knows yet
+        steps = 2 * args.get_warmup_steps(1000) + 1000
+    made = make_schedule(args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate), steps)
+    try:
+        for step in (steps // 2, steps) if isinstance(made, LambdaLR) else ():
+            float(made.lr_lambdas[0](step))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(
+            f"training.scheduler: expected values that a rate can be computed from, found {given}: {error}. Change "
+            "them."
+        ) from error
+
+
 def stable_steps(own: Mapping[str, Any], warmup: int, total_steps: int) -> dict[str, int]:
     """Return how many steps a warm-up-stable-decay schedule stays up and falls, where its keys leave it open.
 
@@ -117,7 +140,7 @@ def one_cycle_factors(total_steps: int, warmup: int, **own: Any) -> tuple[float,
     share = (rising + 1) / (total_steps + 1)
     try:
         course = OneCycleLR(optimizer, 1.0, total_steps + 1, pct_start=share, cycle_momentum=False, **own)
-    except ValueError as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UserError(
             f"training.scheduler: expected keys of one_cycle, found {own}: {error}. Change them."
         ) from error

@@ -9,20 +9,17 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import IterableDataset
-from datasets.distributed import split_dataset_by_node
-from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Seq2SeqTrainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_asr.config.arguments import Arguments
-from hf_asr.data.sampling import Epoch, StepBatchSampler, TrainingRows
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.features.collate import ignored_like
+from hf_asr.features.collate import Collator, ignored_like
+from hf_asr.features.positions import WindowChoice
 from hf_asr.inference.generate import Conditions, bare_model, to_device
-from hf_asr.models.family import ModelFamily
+from hf_asr.models.family import ModelFamily, collator_for
 from hf_asr.training.adalora import AdaLoraMixin
 from hf_asr.training.adapters import adapter_callbacks
 from hf_asr.training.arguments import refusals
@@ -30,12 +27,13 @@ from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgres
 from hf_asr.training.checkpoints import CheckpointMixin, saved_state, stopped_early
 from hf_asr.training.ema import EmaMixin
 from hf_asr.training.frozen_check import FrozenCheck
+from hf_asr.training.loader import LoaderMixin, take_batches
 from hf_asr.training.loss import ExactLossMixin
 from hf_asr.training.optimizer import OptimizerMixin
 from hf_asr.training.resources import Resources
 from hf_asr.training.unfreezing import UnfreezingMixin, unfreezing_plan
 from hf_asr.training.validation import ValidationMixin
-from hf_asr.utterance import Drops
+from hf_asr.utterance import Drops, Seconds
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +60,7 @@ class SpeechTrainer(
     EmaMixin,
     AdaLoraMixin,
     UnfreezingMixin,
+    LoaderMixin,
     OptimizerMixin,
     ValidationMixin,
     Seq2SeqTrainer,
@@ -79,6 +78,8 @@ class SpeechTrainer(
         ema: Decay of an average of the weights that validation and the end use; ``off`` for none.
         sample_log: Where ids are written; None for no log.
         stream_in_order: A stream keeps the order of its corpus in every epoch.
+        batch_seconds: Most padded seconds of a micro-batch; None for batches of a number of clips.
+        eval_collator: Collates validation clips; by default as training ones.
         kwargs: What Seq2SeqTrainer takes.
     """
 
@@ -95,6 +96,8 @@ class SpeechTrainer(
         ema: float | str = "off",
         sample_log: SampleLog | None = None,
         stream_in_order: bool = False,
+        batch_seconds: Seconds | None = None,
+        eval_collator: Collator | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
@@ -108,6 +111,8 @@ class SpeechTrainer(
         self.learning_rates = dict(learning_rates or {})
         self.sample_log = sample_log
         self.stream_in_order = stream_in_order
+        self.batch_seconds = batch_seconds
+        self.eval_collator = eval_collator or self.data_collator
         self.resumed_from: Path | None = None
         self.drops = Drops()
         self.validation_drops = Drops()
@@ -172,39 +177,6 @@ class SpeechTrainer(
             clips,
             step,
         )
-
-    @property
-    def streams(self) -> bool:
-        """Whether the training split is a stream without a length."""
-        return isinstance(self.train_split.rows, IterableDataset)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return a loader that yields this rank's micro-batches; accelerate is not to shard it again."""
-        args = self.args
-        shared = {
-            "collate_fn": self.data_collator,
-            "num_workers": args.dataloader_num_workers,
-            "pin_memory": args.dataloader_pin_memory,
-            "persistent_workers": args.dataloader_persistent_workers,
-            "prefetch_factor": args.dataloader_prefetch_factor if args.dataloader_num_workers else None,
-            # An own generator: drawing worker seeds from the global one would move it at every resume.
-            "generator": torch.Generator().manual_seed(args.seed),
-        }
-        if self.streams:
-            mine = split_dataset_by_node(self.train_split.rows, args.process_index, args.world_size)
-            size, told = args.per_device_train_batch_size, self.train_split.epoch
-            return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
-        sampler = StepBatchSampler(
-            len(self.train_split.rows),
-            batch_size=args.per_device_train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
-            num_processes=args.world_size,
-            rank=args.process_index,
-            seed=args.seed,
-            shuffle=str(args.train_sampling_strategy) != "sequential",
-            told=self.train_split.epoch,
-        )
-        return EpochLoader(TrainingRows(self.train_split.rows), batch_sampler=sampler, **shared)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
@@ -275,52 +247,6 @@ class SpeechTrainer(
         super().log(logs, *args, **kwargs)
 
 
-def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    """Take a step's micro-batches, fewer at the end.
-
-    Raises:
-        UserError: A clip is bad and data.on_bad_clip is raise; without the traceback that a worker's error comes with.
-    """
-    try:
-        return [batch for _, batch in zip(range(number), batches, strict=False)]
-    except UserError as error:
-        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
-
-
-class EpochLoader(DataLoader):
-    """A DataLoader that tells its batch sampler the epoch: the Trainer asks for it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration follow the order of ``epoch``."""
-        ordered: Any = self.batch_sampler
-        ordered.set_epoch(epoch)
-
-
-class StreamLoader(DataLoader):
-    """A DataLoader of a stream that tells it the epoch.
-
-    Args:
-        stream: This process's part of the stream.
-        keeps_order: The stream has the same order in every epoch.
-        told: Is told every epoch that begins; rows that change with the epoch read it.
-        kwargs: What DataLoader takes.
-    """
-
-    def __init__(self, stream: IterableDataset, *, keeps_order: bool, told: Epoch | None, **kwargs: Any) -> None:
-        super().__init__(stream, **kwargs)
-        self.stream = stream
-        self.keeps_order = keeps_order
-        self.told = told
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin ``epoch`` with the next iteration."""
-        # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
-        if not self.keeps_order:
-            self.stream.set_epoch(epoch)
-        if self.told is not None:
-            self.told.set(epoch)
-
-
 def build_trainer(
     arguments: Arguments,
     training: Any,
@@ -339,6 +265,8 @@ def build_trainer(
             "training.eval_strategy: expected a validation split to evaluate on, found none. Give "
             "data.splits.validation, carve one with data.splits.held_out.validation, or set training.eval_strategy: no"
         )
+    window = WindowChoice(arguments.model.window, arguments.model.window_keep_seconds, arguments.model.window_stride)
+    mix, seed = arguments.model.window_mix, arguments.experiment.seed
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
     with refusals():
         trainer = SpeechTrainer(
@@ -352,9 +280,11 @@ def build_trainer(
             ema=arguments.training.get("ema") or "off",
             sample_log=sample_log,
             stream_in_order=arguments.data.shuffle_buffer <= 1,
+            batch_seconds=arguments.data.batch_seconds,
             model=model,
             args=training,
-            data_collator=family.make_collator(processor, model),
+            data_collator=collator_for(family, processor, bare_model(model), window, mix=mix, seed=seed),
+            eval_collator=collator_for(family, processor, bare_model(model), window),
             processing_class=processor,
             callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
         )

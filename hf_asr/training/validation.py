@@ -29,7 +29,7 @@ class ValidationMixin:
     args: Any
     accelerator: Any
     model: Any
-    data_collator: Any
+    eval_collator: Any
     processing_class: Any
     control: Any
     callback_handler: Any
@@ -63,7 +63,7 @@ class ValidationMixin:
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         starts = range(0, len(rows), size)[self.args.process_index :: self.args.world_size]
         for start in starts:
-            batch = self.data_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
+            batch = self.eval_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
             inputs = host._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
             with self.accelerator.autocast():
                 total, _ = summed_loss(self.family.loss, model, inputs)

@@ -160,7 +160,7 @@ class Parts:
         model = self.family.load_model(self.arguments, self.processor).eval()
         with torch.no_grad():
             for parameter in model.parameters():
-                if parameter.dim() > 1:
+                if parameter.dim() > 1 and gain != 1:  # a quantised matrix takes no factor
                     parameter.mul_(gain)
         return model
 

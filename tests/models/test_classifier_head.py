@@ -15,6 +15,7 @@ from hf_asr.models.classifier_head import (
     POOLINGS,
     Block,
     ClassifierHead,
+    ClipBatchNorm,
     HeadShape,
     LayerWeights,
     MultiScaleFusion,
@@ -148,7 +149,7 @@ def test_stochastic_depth_keeps_the_mean_and_rises_with_depth() -> None:
     ("dropout", "norm", "rates", "kind"),
     [
         ("rising", "layer", [0.1, 0.2, 0.3], nn.LayerNorm),
-        (0.3, "batch", [0.3] * 3, nn.BatchNorm1d),
+        (0.3, "batch", [0.3] * 3, ClipBatchNorm),
         (0.0, "none", [0.0] * 3, None),
     ],
 )

@@ -123,7 +123,7 @@ def attended(attention: nn.Module, queries: torch.Tensor, keys: torch.Tensor) ->
 
 
 def encoded_with_copies(model: WhisperForConditionalGeneration, features: torch.Tensor, plan: Any) -> torch.Tensor:
-    """Encode one clip's (F, M) window, every key there as often as it counts; from the definition, not from the code."""
+    """Encode one clip's (F, M) window, every key as often as it counts; from the definition, not from the code."""
     encoder, copies = model.model.encoder, torch.from_numpy(plan.weights)
     convolved = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(features[None]))))[0].T
     states = (convolved + encoder.embed_positions.weight)[torch.from_numpy(plan.positions)]

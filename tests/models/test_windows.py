@@ -16,6 +16,7 @@ from transformers import WhisperForConditionalGeneration
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import build_splits
 from hf_asr.errors import UserError
+from hf_asr.features.positions import WindowChoice
 from hf_asr.models import FAMILIES, get_family
 from hf_asr.models.family import collator_for
 from hf_asr.models.whisper import FAMILY
@@ -27,6 +28,10 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
     folder = tmp_path_factory.mktemp("windows")
     checkpoint = make_tiny_whisper(folder / "model", chunk_length=SECONDS)
     return tiny_arguments(folder / "corpus", checkpoint)
+
+
+def choice(arguments: Arguments, window: str) -> WindowChoice:
+    return WindowChoice(window, arguments.model.window_keep_seconds, arguments.model.window_stride)
 
 
 def loaded(arguments: Arguments, window: str, evaluation: str = "full") -> tuple[Any, Any, list[dict[str, Any]]]:
@@ -56,15 +61,15 @@ def test_a_model_takes_plans_where_a_window_asks_for_it(
 
 @pytest.mark.parametrize(
     ("window", "keep", "stride", "positions", "total"),
-    # Clips of 0.6, 1.2, 1.0 and 1.6 s: 62, 122, 102 and 162 frames with the STFT's reach, of a window of 150 positions.
-    [("thinned", 0.5, 1, 152, 150), ("thinned", 0.2, 10, 96, 150), ("clip", 0.5, 10, 104, None)],
+    # Clips of 62, 142, 102 and 182 frames, in a window of 300 frames and 150 positions.
+    [("thinned", 0.5, 1, 152, 150), ("thinned", 0.2, 10, 112, 150), ("clip", 0.5, 10, 104, None)],
 )
 def test_batches_carry_the_plan(
     arguments: Arguments, window: str, keep: float, stride: int, positions: int, total: int | None
 ) -> None:
     processor, model, rows = loaded(arguments, window)
     arguments.model.window_keep_seconds, arguments.model.window_stride = keep, stride
-    batch = collator_for(FAMILY, processor, model, arguments.model, window)(rows)
+    batch = collator_for(FAMILY, processor, model, choice(arguments, window))(rows)
     frames = [len(row["input_features"]) for row in rows]
     assert batch["positions"].shape == batch["log_weights"].shape == (4, positions)
     expected = [total] * 4 if total else [-(-count // 100) * 50 for count in frames]
@@ -77,7 +82,9 @@ def test_decoding_at_stride_1_gives_the_full_window_s_text(arguments: Arguments)
     processor, model, rows = loaded(arguments, "full", "thinned")
     arguments.model.window_stride = 1
     options = {"max_new_tokens": 10, "num_beams": 2}
-    batches = [collator_for(FAMILY, processor, model, arguments.model, window)(rows) for window in ("full", "thinned")]
+    batches = [
+        collator_for(FAMILY, processor, model, choice(arguments, window))(rows) for window in ("full", "thinned")
+    ]
     assert "positions" not in batches[0] and "positions" in batches[1]
     texts = [FAMILY.decode(model, processor, batch, options) for batch in batches]
     assert texts[0] == texts[1] and len(texts[0]) == 4
@@ -85,7 +92,7 @@ def test_decoding_at_stride_1_gives_the_full_window_s_text(arguments: Arguments)
 
 def test_mixing_gives_some_batches_the_full_window(arguments: Arguments) -> None:
     processor, model, rows = loaded(arguments, "clip")
-    collate = collator_for(FAMILY, processor, model, arguments.model, "clip", mix=0.5, seed=3)
+    collate = collator_for(FAMILY, processor, model, choice(arguments, "clip"), mix=0.5, seed=3)
     batches = [collate([row, other]) for row in rows for other in rows]
     assert {"positions" in batch for batch in batches} == {True, False}
     for batch in batches:
@@ -103,7 +110,7 @@ def test_other_families_have_only_their_full_window(arguments: Arguments) -> Non
     for name, family in FAMILIES.items():
         assert (family.window_padder is None) == (name != "whisper")
     with pytest.raises(UserError, match=r"evaluation\.window: expected full for a ctc model"):
-        collator_for(FAMILIES["ctc"], None, None, arguments.model, "clip")  # type: ignore[arg-type]
+        collator_for(FAMILIES["ctc"], None, None, WindowChoice("clip"))  # type: ignore[arg-type]
 
 
 def test_flash_attention_is_refused_before_training(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:

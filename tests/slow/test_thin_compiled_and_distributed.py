@@ -68,6 +68,7 @@ def on_each_of_two(thin: ThinWhisper, expected: dict[str, torch.Tensor]) -> None
     for name, value in expected.items():
         assert_close(found[name], value, rtol=1e-5, atol=1e-5 * max(1.0, float(value.abs().max())))
 
+
 def test_two_processes_add_up_to_one(folder: Path) -> None:
     _, thin = pair(folder)
     expected = gradients(thin, slice(None))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_asr.errors import UserError
-from hf_asr.training.checkpoints import checkpoint_problem, checkpoint_to_resume, newest_checkpoint
+from hf_asr.training.checkpoints import checkpoint_problem, checkpoint_to_resume, newest_checkpoint, write_contents
 
 
 def make_checkpoint(folder: Path, step: int) -> Path:
@@ -21,6 +21,9 @@ def make_checkpoint(folder: Path, step: int) -> Path:
         torch.save({"step": step}, path / name)
     (path / "running_loss_0.json").write_text('{"running_loss": 1.5}')
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    save_file({"a": torch.zeros(10)}, path / "ema.safetensors")
+    torch.save({"pattern": None}, path / "adalora.pt")
+    write_contents(path)
     return path
 
 
@@ -38,6 +41,11 @@ BREAKS = {
     "optimiser cut": lambda path: truncate(path / "optimizer.pt", 0.9),
     "no scheduler": lambda path: (path / "scheduler.pt").unlink(),
     "running loss cut": lambda path: truncate(path / "running_loss_0.json", 0.5),
+    "average cut": lambda path: truncate(path / "ema.safetensors", 0.9),
+    "no average": lambda path: (path / "ema.safetensors").unlink(),
+    "ranks cut": lambda path: truncate(path / "adalora.pt", 0.9),
+    "no ranks": lambda path: (path / "adalora.pt").unlink(),
+    "contents cut": lambda path: truncate(path / "contents.json", 0.5),
     "no state": lambda path: (path / "trainer_state.json").unlink(),
     "state cut": lambda path: truncate(path / "trainer_state.json", 0.5),
 }
@@ -57,6 +65,12 @@ def test_broken_ones_are_named_and_passed_over(tmp_path: Path, name: str, caplog
         assert newest_checkpoint(tmp_path) == whole
     with pytest.raises(UserError, match="checkpoint-10"):
         checkpoint_to_resume(str(broken), tmp_path)
+
+
+def test_one_without_a_list_of_its_files_is_whole(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path, 5)
+    (checkpoint / "contents.json").unlink()
+    assert checkpoint_problem(checkpoint) == ""
 
 
 def test_newest_is_by_number_and_ignores_unfinished_ones(tmp_path: Path) -> None:

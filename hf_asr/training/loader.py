@@ -1,0 +1,118 @@
+"""Which clips a process loads next: batches of a number of clips or of padded seconds, or a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
+
+from hf_asr.data.buckets import BucketBatchSampler
+from hf_asr.data.sampling import Epoch, StepBatchSampler, TrainingRows
+from hf_asr.errors import UserError
+from hf_asr.features.cache import PreparedSplit
+from hf_asr.features.lengths import padded_seconds
+from hf_asr.utterance import Seconds
+
+
+class LoaderMixin:
+    """Replaces ``Trainer.get_train_dataloader``; comes before ``Trainer`` in the bases.
+
+    The host class sets ``train_split``, ``stream_in_order`` and ``batch_seconds``.
+    """
+
+    args: Any
+    data_collator: Any
+    train_split: PreparedSplit
+    stream_in_order: bool
+    batch_seconds: Seconds | None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the training split is a stream without a length."""
+        return isinstance(self.train_split.rows, IterableDataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return a loader that yields this rank's micro-batches; accelerate is not to shard it again."""
+        args = self.args
+        shared = {
+            "collate_fn": self.data_collator,
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory,
+            "persistent_workers": args.dataloader_persistent_workers,
+            "prefetch_factor": args.dataloader_prefetch_factor if args.dataloader_num_workers else None,
+            # An own generator: drawing worker seeds from the global one would move it at every resume.
+            "generator": torch.Generator().manual_seed(args.seed),
+        }
+        rows = self.train_split.rows
+        if isinstance(rows, IterableDataset):
+            mine = split_dataset_by_node(rows, args.process_index, args.world_size)
+            size, told = args.per_device_train_batch_size, self.train_split.epoch
+            return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
+        return EpochLoader(TrainingRows(rows), batch_sampler=self.batch_sampler(), **shared)
+
+    def batch_sampler(self) -> StepBatchSampler | BucketBatchSampler:
+        """Return what cuts this rank's micro-batches from the training split."""
+        args = self.args
+        shared = {
+            "accumulation": args.gradient_accumulation_steps,
+            "num_processes": args.world_size,
+            "rank": args.process_index,
+            "seed": args.seed,
+            "shuffle": str(args.train_sampling_strategy) != "sequential",
+            "told": self.train_split.epoch,
+        }
+        if self.batch_seconds is None:
+            rows: Any = self.train_split.rows
+            return StepBatchSampler(len(rows), batch_size=args.per_device_train_batch_size, **shared)
+        seconds = padded_seconds(self.data_collator, self.train_split.column("duration"))
+        return BucketBatchSampler(seconds, batch_seconds=self.batch_seconds, **shared)
+
+
+def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Take a step's micro-batches, fewer at the end.
+
+    Raises:
+        UserError: A clip is bad and data.on_bad_clip is raise; without the traceback that a worker's error comes with.
+    """
+    try:
+        return [batch for _, batch in zip(range(number), batches, strict=False)]
+    except UserError as error:
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
+
+
+class EpochLoader(DataLoader):
+    """A DataLoader that tells its batch sampler the epoch: the Trainer asks for it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration follow the order of ``epoch``."""
+        ordered: Any = self.batch_sampler
+        ordered.set_epoch(epoch)
+
+
+class StreamLoader(DataLoader):
+    """A DataLoader of a stream that tells it the epoch.
+
+    Args:
+        stream: This process's part of the stream.
+        keeps_order: The stream has the same order in every epoch.
+        told: Is told every epoch that begins; rows that change with the epoch read it.
+        kwargs: What DataLoader takes.
+    """
+
+    def __init__(self, stream: IterableDataset, *, keeps_order: bool, told: Epoch | None, **kwargs: Any) -> None:
+        super().__init__(stream, **kwargs)
+        self.stream = stream
+        self.keeps_order = keeps_order
+        self.told = told
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin ``epoch`` with the next iteration."""
+        # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
+        if not self.keeps_order:
+            self.stream.set_epoch(epoch)
+        if self.told is not None:
+            self.told.set(epoch)
