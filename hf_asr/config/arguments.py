@@ -238,6 +238,11 @@ class TrainingKeys:
         choices=("off",),
         bounds=SHARE,
     )
+    chunked_loss: bool = option(
+        True,
+        "Work the cross-entropy out inside the model's head, some tokens at a time: the same loss and gradients, and "
+        "all logits are never held.",
+    )
     log_sample_ids: bool = option(False, "Write the ids of every step to `sample_ids.jsonl`.")
     resume_from_checkpoint: bool | str = option(
         False, "Go on with the run in the run folder from its newest whole checkpoint, or from the one at this path."

@@ -206,6 +206,26 @@ def finish_random(built: PreTrainedModel, model: ModelArguments, unquantised: tu
     return loaded
 
 
+def random_weights(architecture: Any, config: PreTrainedConfig, attention: str) -> Any:
+    """Build an architecture with random weights.
+
+    Args:
+        architecture: The stock class.
+        config: Its config.
+        attention: ``model.attn_implementation``.
+
+    Raises:
+        UserError: The architecture has no such attention, or its package is not installed.
+    """
+    try:
+        return architecture._from_config(config, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"model.attn_implementation: expected an attention that {architecture.__name__} has and that is "
+            f"installed, found {attention}: {_first_line(error)}. Set model.attn_implementation=sdpa."
+        ) from error
+
+
 @contextmanager
 def own_random_state(seed: int, name: str) -> Iterator[None]:
     """Let what is built inside have weights that are a function of ``seed`` and ``name``.

@@ -30,6 +30,7 @@ from hf_asr.models.checkpoints import (
     is_config_name,
     load_weights,
     own_random_state,
+    random_weights,
     reporting,
     revision_of,
 )
@@ -41,6 +42,7 @@ from hf_asr.models.classifier_model import (
     SpeechClassifierConfig,
     SpeechRegressor,
     SpeechRegressorConfig,
+    tell_kept_head,
 )
 from hf_asr.models.classifier_targets import (
     CLASSES,
@@ -63,6 +65,8 @@ CLASSIFIER, REGRESSOR = "classifier", "regressor"
 UNQUANTISED = ("head", r".*\.feature_projection")
 FAMILY_OF_TASK = {CLASSIFICATION: CLASSIFIER, REGRESSION: REGRESSOR}
 TASK_OF_TYPE = {"hf_asr_classifier": CLASSIFICATION, "hf_asr_regressor": REGRESSION}
+# Of a clip: two windows of 25 ms, 10 ms apart, in every encoder's front end.
+SHORTEST_SECONDS = 0.04
 # What is frozen unless something is said.
 FROZEN = ["encoder"]
 
@@ -231,10 +235,11 @@ def load_model(arguments: Arguments, processor: ClassifierProcessor) -> PreTrain
     model, config = arguments.model, load_config(arguments, processor)
     model_class = MODELS[config.model_type]
     if saved_config(model) is not None:
+        tell_kept_head(arguments.head, config)
         loaded: PreTrainedModel = load_weights(model_class, model, config, unquantised=UNQUANTISED)
         return loaded
     with own_random_state(arguments.experiment.seed, model.name_or_path):
-        built = model_class._from_config(config, attn_implementation=model.attn_implementation)
+        built = random_weights(model_class, config, model.attn_implementation)
     if not is_config_name(model):
         built.encoder = load_encoder(model, config.encoder)
     return built if model.quantization == "none" else finish_random(built, model, UNQUANTISED)
@@ -250,7 +255,7 @@ def make_encoder(processor: ClassifierProcessor, model_config: Any, arguments: A
         identity={"extractor": hashlib.sha256(extractor.to_json_string().encode()).hexdigest()},
         level=data.level,
         trim_silence=data.trim_silence,
-        min_seconds=data.min_seconds,
+        min_seconds=max(data.min_seconds, SHORTEST_SECONDS),
         max_seconds=data.max_seconds,
         store_dtype=arguments.features.store_dtype,
     )

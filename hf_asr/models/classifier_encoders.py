@@ -216,7 +216,7 @@ def attention_of(config: PreTrainedConfig, wanted: str | None) -> str | None:
 
     WavLM and Speech2Text have none.
     """
-    encoder_class = kind_of(config).encoder_class or MODEL_MAPPING[type(config)]
+    encoder_class: Any = kind_of(config).encoder_class or MODEL_MAPPING[type(config)]
     return "eager" if wanted == "sdpa" and not encoder_class._supports_sdpa else wanted
 
 

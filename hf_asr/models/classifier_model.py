@@ -6,6 +6,7 @@ Importing this module registers both models with AutoConfig, AutoModel and AutoM
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import torch
@@ -21,8 +22,11 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
+from hf_asr.config.adapting import HeadArguments
 from hf_asr.models.classifier_encoders import make_encoder, num_states, run_encoder
 from hf_asr.models.classifier_head import ClassifierHead, HeadShape
+
+logger = logging.getLogger(__name__)
 
 # The largest number of float16: states are rounded to that type where the encoder is frozen.
 LARGEST_HALF = 65504.0
@@ -170,6 +174,15 @@ class SpeechRegressor(SpeechClassifier):
 def rounded(states: torch.Tensor) -> torch.Tensor:
     """Return states as they would come out of a bank: float16's digits in their own type."""
     return states.clamp(-LARGEST_HALF, LARGEST_HALF).half().to(states.dtype)
+
+
+def tell_kept_head(head: HeadArguments, saved: SpeechClassifierConfig) -> None:
+    """Warn where the ``head`` section asks for another head than the saved one, which is kept."""
+    fresh, kept = vars(HeadArguments()), saved.to_dict() | {"dropout": saved.head_dropout}
+    names = ("layers", "scales", "blocks", "stochastic_depth", "pooling", "dropout", "norm")
+    ignored = [name for name in names if vars(head)[name] not in (fresh[name], kept[name])]
+    if ignored:
+        logger.warning("head.%s: not used, since the checkpoint has its own head", ", head.".join(ignored))
 
 
 MODELS = {"hf_asr_classifier": SpeechClassifier, "hf_asr_regressor": SpeechRegressor}

@@ -32,6 +32,7 @@ from hf_asr.models.checkpoints import (
     is_config_name,
     load_weights,
     own_random_state,
+    random_weights,
     reporting,
     revision_of,
 )
@@ -82,7 +83,7 @@ def load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedMod
         model = replace(model, attn_implementation=attention_of(model))
         with own_random_state(seed, name):
             architecture = KINDS[config.model_type].model
-            built = architecture._from_config(config, attn_implementation=model.attn_implementation)
+            built = random_weights(architecture, config, model.attn_implementation)
         loaded: Any = finish_random(built, model, UNQUANTISED)
     else:
         loaded = _load_checkpoint(arguments, processor, plan)

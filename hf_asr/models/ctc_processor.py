@@ -132,6 +132,8 @@ def choose_tokenizer(arguments: Arguments, train: Dataset | IterableDataset | No
         texts = ctc_vocabulary.texts_of(train, "extend adds their characters")
         missing = ctc_vocabulary.missing_characters(own, texts, pipeline) if _spells(own) else [""]
         return ctc_vocabulary.extended(own, missing) if missing else own
+    if isinstance(train, Dataset) and _spells(own):
+        ctc_vocabulary.tell_missing(own, ctc_vocabulary.texts_of(train, ""), pipeline)
     return own
 
 

@@ -8,6 +8,7 @@ texts give the same ids. Multilingual checkpoints (MMS) hold a vocabulary a lang
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Wav2Vec2CTCToke
 from hf_asr.errors import UserError
 from hf_asr.models.checkpoints import reporting
 from hf_asr.text import apply_pipeline
+
+logger = logging.getLogger(__name__)
 
 BLANK = "[PAD]"
 UNKNOWN = "[UNK]"
@@ -153,6 +156,30 @@ def missing_characters(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str],
     # A vocabulary of capitals takes lower-case texts as well and writes them back in lower case.
     shown = str.upper if tokenizer.do_lower_case else str
     return [char for char in characters_of(texts, pipeline) if not set(shown(char)) <= known]
+
+
+def tell_missing(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pipeline: str) -> None:
+    """Warn of characters of the training texts that the vocabulary lacks: they are learnt as the unknown token.
+
+    Raises:
+        UserError: It lacks all of them.
+    """
+    spelt = characters_of(texts, pipeline)
+    missing = missing_characters(tokenizer, spelt, "none")
+    advice = "ctc.vocabulary=extend (or train), or another data.text_pipeline"
+    if missing and len(missing) == len(spelt):
+        raise UserError(
+            f"ctc.vocabulary: expected characters of the training texts in the checkpoint's own vocabulary, found none "
+            f"of {''.join(missing[:40])} . Set {advice}."
+        )
+    if missing:
+        logger.warning(
+            "ctc.vocabulary: %d of %d characters of the training texts are unknown to it: %s . %s gives them a place",
+            len(missing),
+            len(spelt),
+            "".join(missing[:40]),
+            advice,
+        )
 
 
 def extended(tokenizer: PreTrainedTokenizerBase, characters: Iterable[str]) -> Wav2Vec2CTCTokenizer:

@@ -37,6 +37,7 @@ from hf_asr.models.checkpoints import (
     is_config_name,
     load_weights,
     own_random_state,
+    random_weights,
     reporting,
     revision_of,
 )
@@ -113,9 +114,7 @@ def load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedMod
     config = load_config(model, processor)
     if is_config_name(model):
         with own_random_state(arguments.experiment.seed, model.name_or_path.removeprefix(CONFIG_PREFIX)):
-            built = MoonshineForConditionalGeneration._from_config(
-                config, attn_implementation=model.attn_implementation
-            )
+            built = random_weights(MoonshineForConditionalGeneration, config, model.attn_implementation)
         loaded: Any = finish_random(built, model)
     else:
         loaded = load_weights(MoonshineForConditionalGeneration, model, config)

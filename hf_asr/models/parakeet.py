@@ -49,6 +49,7 @@ from hf_asr.models.checkpoints import (
     is_config_name,
     load_weights,
     own_random_state,
+    random_weights,
     reporting,
     revision_of,
 )
@@ -176,7 +177,7 @@ def load_model(arguments: Arguments, processor: ParakeetProcessor) -> PreTrained
     config = load_config(model, processor)
     if is_config_name(model):
         with own_random_state(arguments.experiment.seed, model.name_or_path):
-            built = ParakeetForTDT._from_config(config, attn_implementation=model.attn_implementation)
+            built = random_weights(ParakeetForTDT, config, model.attn_implementation)
         loaded: Any = finish_random(built, model, UNQUANTISED)
     else:
         loaded = load_weights(ParakeetForTDT, model, config, unquantised=UNQUANTISED)

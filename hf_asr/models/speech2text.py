@@ -29,7 +29,14 @@ from hf_asr.data.audio import SAMPLE_RATE
 from hf_asr.errors import UserError
 from hf_asr.features.collate import LongestPadder, Seq2SeqCollator
 from hf_asr.features.extract import ClipEncoder, TokenLabels
-from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights, own_random_state
+from hf_asr.models.checkpoints import (
+    CONFIG_PREFIX,
+    finish_random,
+    is_config_name,
+    load_weights,
+    own_random_state,
+    random_weights,
+)
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
 from hf_asr.models.losses import TOKENS
@@ -246,8 +253,8 @@ def _random(arguments: Arguments, processor: ProcessorMixin) -> Any:
     model = arguments.model
     name = model.name_or_path.removeprefix(CONFIG_PREFIX)
     with own_random_state(arguments.experiment.seed, name):
-        built = Speech2TextForConditionalGeneration._from_config(
-            load_config(model, processor), attn_implementation=_eager(model).attn_implementation
+        built = random_weights(
+            Speech2TextForConditionalGeneration, load_config(model, processor), _eager(model).attn_implementation
         )
     return finish_random(built, _eager(model))
 

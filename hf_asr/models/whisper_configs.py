@@ -15,7 +15,7 @@ from transformers import (
 from transformers.models.whisper.configuration_whisper import NON_SPEECH_TOKENS, NON_SPEECH_TOKENS_MULTI
 
 from hf_asr.errors import UserError
-from hf_asr.models.checkpoints import own_random_state
+from hf_asr.models.checkpoints import own_random_state, random_weights
 from hf_asr.models.whisper_languages import languages_of
 
 START = "<|startoftranscript|>"
@@ -98,7 +98,7 @@ def random_model(name: str, seed: int, config: WhisperConfig, attn_implementatio
         A WhisperForConditionalGeneration in float32.
     """
     with own_random_state(seed, name):
-        return WhisperForConditionalGeneration._from_config(config, attn_implementation=attn_implementation)
+        return random_weights(WhisperForConditionalGeneration, config, attn_implementation)
 
 
 def published_generation_config(

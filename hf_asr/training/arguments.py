@@ -18,7 +18,7 @@ from hf_asr.training.schedulers import check_schedule, scheduler_arguments
 logger = logging.getLogger(__name__)
 
 # Keys of the training section that are ours, not Seq2SeqTrainingArguments'.
-OWN_KEYS = ("scheduler", "early_stopping_patience", "ema", "log_sample_ids", "resume_from_checkpoint")
+OWN_KEYS = ("chunked_loss", "scheduler", "early_stopping_patience", "ema", "log_sample_ids", "resume_from_checkpoint")
 
 DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,

@@ -14,10 +14,19 @@ from typing import Any
 import torch
 
 from hf_asr.inference.generate import bare_model
-from hf_asr.models.losses import Loss
+from hf_asr.models.chunked_head import can_be_chunked, targets
+from hf_asr.models.family import ModelFamily
+from hf_asr.models.losses import TOKENS, Loss
 
 
-def summed_loss(loss: Loss, model: torch.nn.Module, inputs: dict[str, Any], smoothing: float = 0.0) -> tuple[Any, Any]:
+def summed_loss(
+    loss: Loss,
+    model: torch.nn.Module,
+    inputs: dict[str, Any],
+    smoothing: float = 0.0,
+    *,
+    chunked_head: str | None = None,
+) -> tuple[Any, Any]:
     """Run a micro-batch forward; return (its summed loss, the model's outputs).
 
     Args:
@@ -25,7 +34,12 @@ def summed_loss(loss: Loss, model: torch.nn.Module, inputs: dict[str, Any], smoo
         model: The model, wrapped or not.
         inputs: A collated batch on the model's device; ``labels`` are kept from the model.
         smoothing: ``training.label_smoothing_factor``.
+        chunked_head: Name of a head that works the cross-entropy out itself; None to take the model's logits.
     """
+    if chunked_head is not None:
+        with targets(bare_model(model), chunked_head, inputs["labels"], smoothing):
+            outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        return outputs.logits, outputs
     outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
     return loss.summed(bare_model(model), inputs, outputs, smoothing), outputs
 
@@ -33,16 +47,28 @@ def summed_loss(loss: Loss, model: torch.nn.Module, inputs: dict[str, Any], smoo
 class ExactLossMixin:
     """Makes a ``Trainer`` divide by the items of the optimiser step; comes before ``Trainer`` in the bases.
 
-    The host class sets ``exact_loss`` and calls :meth:`use_exact_loss` once its model is known.
+    The host class sets ``family`` and calls :meth:`use_exact_loss` once its model is known.
     """
 
     args: Any
     accelerator: Any
+    family: ModelFamily
     exact_loss: Loss
+    chunked_head: str | None
     loss_is_scaled_for_ga: bool | None
 
-    def use_exact_loss(self) -> None:
-        """Have the Trainer count items for us and leave the loss as it is returned."""
+    def use_exact_loss(self, *, chunked: bool) -> None:
+        """Have the Trainer count items for us and leave the loss as it is returned.
+
+        Args:
+            chunked: ``training.chunked_loss``; it holds where the head is a plain linear layer that is whole on this
+                process, and nothing is compiled.
+        """
+        host: Any = self
+        self.exact_loss = self.family.loss
+        plain = not (host.is_fsdp_enabled or host.is_deepspeed_enabled or self.args.torch_compile)
+        possible = self.exact_loss is TOKENS and can_be_chunked(bare_model(host.model), self.family.head)
+        self.chunked_head = self.family.head if chunked and plain and possible else None
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
 
@@ -64,7 +90,7 @@ class ExactLossMixin:
         The last factor undoes the averaging of gradients that distributed training does.
         """
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        total, outputs = summed_loss(self.exact_loss, model, inputs, smoothing)
+        total, outputs = summed_loss(self.exact_loss, model, inputs, smoothing, chunked_head=self.chunked_head)
         items = self.exact_loss.items(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch
         loss = total / torch.as_tensor(items, device=total.device).clamp(min=1)
         if num_items_in_batch is not None:

@@ -117,13 +117,18 @@ def what_decides(arguments: Arguments, processes: int) -> dict[str, Any]:
     if arguments.data.sources:
         decides["the weights of data.sources"] = [source.get("weight") for source in arguments.data.sources]
     chosen = arguments.augment.chosen()
-    decides |= {f"augment.{name}": vars(chosen[name]) if name in chosen else "off" for name in TRANSFORMS}
+    decides |= {f"augment.{name}": _settings_of(chosen[name]) if name in chosen else "off" for name in TRANSFORMS}
     adapts, streams = arguments.peft.method != "none", arguments.data.streaming
     for keys in (OF_THE_CLIPS, OF_THE_MODEL, OF_ADAPTERS if adapts else {}, OF_A_STREAM if streams else {}):
         for section, names in keys.items():
             values = vars(vars(arguments)[section])
             decides |= {f"{section}.{name}": values[name] for name in names}
     return decides
+
+
+def _settings_of(transform: Any) -> dict[str, Any]:
+    """Return a transform's settings; of a folder its name, as of any path."""
+    return {key: Path(value).name if key == "folder" and value else value for key, value in vars(transform).items()}
 
 
 def _shown(value: Any) -> str:

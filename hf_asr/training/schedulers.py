@@ -87,7 +87,7 @@ def check_schedule(args: TrainingArguments) -> None:
         if args.lr_scheduler_type == STABLE and given:
             return  # its phases are counted against steps that nobody knows yet
         steps = 2 * args.get_warmup_steps(1000) + 1000
-    made = make_schedule(args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate), steps)
+    made: Any = make_schedule(args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate), steps)
     try:
         for step in (steps // 2, steps) if isinstance(made, LambdaLR) else ():
             float(made.lr_lambdas[0](step))

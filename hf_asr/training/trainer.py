@@ -76,6 +76,7 @@ class SpeechTrainer(
         learning_rates: Learning rate by parameter group (glob or family's name); the rest takes the common one.
         unfreeze: Epoch to the names of the frozen parameters that are trained from there on.
         ema: Decay of an average of the weights that validation and the end use; ``off`` for none.
+        chunked_loss: The head works the cross-entropy out a few tokens at a time, where it can.
         sample_log: Where ids are written; None for no log.
         stream_in_order: A stream keeps the order of its corpus in every epoch.
         batch_seconds: Most padded seconds of a micro-batch; None for batches of a number of clips.
@@ -94,6 +95,7 @@ class SpeechTrainer(
         learning_rates: dict[str, float] | None = None,
         unfreeze: Mapping[int, list[str]] | None = None,
         ema: float | str = "off",
+        chunked_loss: bool = True,
         sample_log: SampleLog | None = None,
         stream_in_order: bool = False,
         batch_seconds: Seconds | None = None,
@@ -101,9 +103,8 @@ class SpeechTrainer(
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
-        self.exact_loss = family.loss
-        self.use_exact_loss()
         self.family = family
+        self.use_exact_loss(chunked=chunked_loss)
         self.train_split = train
         self.validation = validation
         self.conditions = conditions
@@ -278,6 +279,7 @@ def build_trainer(
             learning_rates=arguments.freeze.learning_rates,
             unfreeze=unfreezing_plan(model, family, arguments.freeze),
             ema=arguments.training.get("ema") or "off",
+            chunked_loss=bool(arguments.training.get("chunked_loss", True)),
             sample_log=sample_log,
             stream_in_order=arguments.data.shuffle_buffer <= 1,
             batch_seconds=arguments.data.batch_seconds,

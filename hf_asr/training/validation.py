@@ -30,6 +30,7 @@ class ValidationMixin:
     accelerator: Any
     model: Any
     eval_collator: Any
+    chunked_head: str | None
     processing_class: Any
     control: Any
     callback_handler: Any
@@ -66,7 +67,7 @@ class ValidationMixin:
             batch = self.eval_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
             inputs = host._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
             with self.accelerator.autocast():
-                total, _ = summed_loss(self.family.loss, model, inputs)
+                total, _ = summed_loss(self.family.loss, model, inputs, chunked_head=self.chunked_head)
             sums += torch.stack([total.double(), self.family.loss.items(inputs["labels"]).double()])
         totals = self.accelerator.reduce(sums, reduction="sum")
         return float(totals[0] / totals[1].clamp(min=1))

@@ -30,7 +30,7 @@ from hf_asr.features.cache import CachedRows, PreparedSplit
 from hf_asr.features.extract import ClipEncoder, LogMel, OneClip, TokenLabels
 from hf_asr.features.prepare import prepare_splits
 from hf_asr.training.checkpoints import newest_checkpoint
-from hf_asr.training.trainer import StreamLoader
+from hf_asr.training.loader import StreamLoader
 
 TOKENIZER = tiny_tokenizer()
 WAVEFORM = {"speed": {"probability": 0.7}, "noise": {"probability": 0.7}, "pitch": {"probability": 0.5}}

@@ -65,13 +65,17 @@ def recipe_main(name: str) -> Callable[[Sequence[str]], None]:
 class Attack:
     """Runs recipes and verbs as a shell would, and catches what they print."""
 
+    def recipe(self, name: str, *words: object) -> Outcome:
+        """Run recipes/NAME.py with these words behind ``--config``."""
+        return self._caught(run_recipe, recipe_main(name), ["--config", *map(str, words)])
+
     def finetune(self, *words: object) -> Outcome:
         """Run recipes/finetune_seq2seq.py with these words behind ``--config``."""
-        return self._caught(run_recipe, recipe_main("finetune_seq2seq"), ["--config", *map(str, words)])
+        return self.recipe("finetune_seq2seq", *words)
 
     def prepare(self, *words: object) -> Outcome:
         """Run recipes/prepare_features.py with these words behind ``--config``."""
-        return self._caught(run_recipe, recipe_main("prepare_features"), ["--config", *map(str, words)])
+        return self.recipe("prepare_features", *words)
 
     def verb(self, *words: object) -> Outcome:
         """Run ``hf-asr``."""

@@ -85,6 +85,7 @@ def make_trainer(
     ema: float | str = "off",
     model: Any = None,
     learning_rates: dict[str, float] | None = None,
+    chunked_loss: bool = True,
     **changes: Any,
 ) -> SpeechTrainer:
     """Return a trainer of two SGD steps over 16 clips in their order; ``changes`` are training arguments."""
@@ -123,6 +124,7 @@ def make_trainer(
         conditions=Conditions(window="full", dtype="float32", batch_size=batch, generation={}),
         normalizer="basic",
         learning_rates=learning_rates,
+        chunked_loss=chunked_loss,
         unfreeze=plan,
         ema=ema,
         sample_log=sample_log,

@@ -157,7 +157,8 @@ def test_with_the_bank_the_losses_are_the_same_and_the_encoder_rests(
     for found, expected in zip(curves["on"], curves["off"], strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
     assert counts["off"] > 10
-    assert (counts["on"], counts["auto"]) == (6, 0), "16 + 4 + 4 clips, 4 at once; the second run reads the first's"
+    # 16 clips of train, 4 at once; the other 8 sound like some of these, and the second run reads the first's bank.
+    assert (counts["on"], counts["auto"]) == (4, 0)
 
 
 def test_resuming_gives_the_digits_of_an_unbroken_run(

@@ -14,7 +14,7 @@ BASE = """
 experiment: {name: run}
 model: {name_or_path: some/model}
 data: {corpus: common_voice, path: somewhere, language: ru, splits: {train: train}}
-augment: {enabled: true, noise: {probability: 0.5}}
+augment: {enabled: true, noise: {probability: 0.5, folder: /here/noises}}
 training: {learning_rate: 1e-5}
 """
 LORA = ["peft.method=lora"]
@@ -28,6 +28,7 @@ REFUSED: dict[str, tuple[list[str], list[str], str]] = {
     "batches by seconds": ([], ["data.batch_seconds=60"], "data.batch_seconds is 60.*, was not given"),
     "label text": ([], ["data.text_pipeline=basic"], "data.text_pipeline is basic, was none"),
     "longest clip": ([], ["data.max_seconds=20"], "data.max_seconds is 20.*, was 30"),
+    "other noises": ([], ["augment.noise.folder=/here/music"], "'folder': 'music'.*, was .*'folder': 'noises'"),
     "level": ([], ["data.level=peak"], "data.level is peak, was none"),
     "suspicious texts": ([], ["data.drop_suspicious=0.5"], "data.drop_suspicious is 0.5, was not given"),
     "language": ([], ["data.language=tt"], "data.language is tt, was ru"),
@@ -49,6 +50,7 @@ REFUSED: dict[str, tuple[list[str], list[str], str]] = {
 ALLOWED = {
     "nothing": [],
     "another disk": ["features.cache_dir=/elsewhere", "data.path=/elsewhere"],
+    "noises elsewhere": ["augment.noise.folder=/elsewhere/noises"],
     "other clips to score": ["data.limit.test=10"],
     "decoding": ["ctc.beam=5", "evaluation.batch_size=2"],
     "longer": ["training.num_train_epochs=9"],

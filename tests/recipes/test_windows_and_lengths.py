@@ -1,0 +1,44 @@
+"""A run with a thinned window and batches by padded seconds: same files, same counts, every clip once an epoch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny_corpus import make_tiny_corpus, tiny_yaml
+from helpers.tiny_whisper import make_tiny_whisper
+from transformers import WhisperForConditionalGeneration
+
+
+@pytest.fixture(scope="module")
+def recipe(project_root: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("finetune_seq2seq", project_root / "recipes/finetune_seq2seq.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.mark.parametrize("window", ["thinned", "clip"])
+def test_a_run_by_padded_seconds_in_a_smaller_window(recipe: Any, tmp_path: Path, window: str) -> None:
+    model = make_tiny_whisper(tmp_path / "model", d_model=32)
+    corpus = make_tiny_corpus(tmp_path / "corpus")
+    yaml = tiny_yaml(tmp_path, model, corpus, log_sample_ids=True)
+    recipe(["--config", str(yaml), "data.batch_seconds=8", f"model.window={window}", f"evaluation.window={window}"])
+    run = tmp_path / "runs" / "tiny"
+    lines = [json.loads(line) for line in (run / "sample_ids.jsonl").read_text().splitlines()]
+    ids = [id for line in lines for id in line["ids"]]
+    clips = {id for id in ids}
+    assert len(ids) % len(clips) == 0 and {ids.count(id) for id in clips} == {len(ids) // len(clips)}
+    results = json.loads((run / "test" / "test_results.json").read_text())
+    assert results["window"] == window
+    assert ("window_stride" in results) == (window == "thinned")
+    assert type(WhisperForConditionalGeneration.from_pretrained(run / "best_checkpoint")).__name__ == (
+        "WhisperForConditionalGeneration"
+    )
+    assert json.loads((run / "best_checkpoint" / "config.json").read_text())["architectures"] == [
+        "WhisperForConditionalGeneration"
+    ]
