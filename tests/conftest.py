@@ -21,6 +21,11 @@ settings.load_profile("untimed")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name bytes without their content: a gzip or a float WAV has the time in it, and xdist wants equal names."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test its own feature cache, so that none reads what another wrote."""

@@ -238,7 +238,8 @@ def load_model(arguments: Arguments, processor: ClassifierProcessor) -> PreTrain
         tell_kept_head(arguments.head, config)
         loaded: PreTrainedModel = load_weights(model_class, model, config, unquantised=UNQUANTISED)
         return loaded
-    with own_random_state(arguments.experiment.seed, model.name_or_path):
+    # Not the name of a folder: the head would be another one wherever the checkpoint lies.
+    with own_random_state(arguments.experiment.seed, model.name_or_path if is_config_name(model) else "head"):
         built = random_weights(model_class, config, model.attn_implementation)
     if not is_config_name(model):
         built.encoder = load_encoder(model, config.encoder)
