@@ -190,9 +190,10 @@ def test_an_interrupt_is_passed_on_to_a_run_that_did_not_get_it() -> None:
 
 
 def test_runs_are_launched_by_accelerate_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ladder, commands = plan(tmp_path, seeds=[1], accelerate_config="two.yaml"), []
+    (tmp_path / "two.yaml").write_text("num_processes: 2\n")
+    ladder, commands = plan(tmp_path, seeds=[1], accelerate_config=str(tmp_path / "two.yaml")), []
     monkeypatch.setattr(runner.subprocess, "Popen", lambda command, **_: commands.append(command))
     monkeypatch.setattr(runner, "wait_for", lambda _: 1)
     with pytest.raises(UserError):
         runner.run_ladder(ladder, tmp_path)
-    assert commands[0][1:5] == ["-m", "accelerate.commands.launch", "--config_file", "two.yaml"]
+    assert commands[0][1:5] == ["-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "two.yaml")]

@@ -158,8 +158,3 @@ def test_files_longer_than_a_window_are_transcribed_with_times(taught: Path, tmp
     assert found.segments[-1].start > 35
     assert set(found.text) <= set("ab ")
     assert len(found.text.replace(" ", "")) == pytest.approx(4 * count, abs=count)
-
-
-def test_a_family_that_writes_no_files_is_told() -> None:
-    with pytest.raises(UserError, match=r"expected a model of whisper or ctc, .* found a speech2text model"):
-        load_transcriber("config:speech2text-small")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny_families import TINY
+from helpers.tiny_families import TINY, Parts
 
 from hf_asr.data.audio import SAMPLE_RATE, encode
 from hf_asr.errors import UserError
@@ -35,5 +35,8 @@ def test_long_and_short_files_are_written_down(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", sorted(name for name in TINY if FAMILIES[name].scoring != "words"))
 def test_a_classifier_writes_nothing(name: str, tmp_path: Path) -> None:
+    parts = Parts.of(name, tmp_path)
+    parts.model().save_pretrained(tmp_path / "saved")
+    parts.processor.save_pretrained(tmp_path / "saved")
     with pytest.raises(UserError, match="expected a model that writes text"):
-        load_transcriber(TINY[name](tmp_path).model.name_or_path)
+        load_transcriber(str(tmp_path / "saved"))
