@@ -165,6 +165,17 @@ class DataArguments:
         "`training.per_device_train_batch_size`; of the two, the one that is given later holds.",
         bounds=POSITIVE,
     )
+    pack: bool = option(
+        False,
+        "Join short training clips of a Whisper to windows of 30 s, with timestamps between their texts; batch sizes "
+        "then count windows.",
+    )
+    pack_share: float = option(
+        0.8, "Share of the training windows that hold several clips; the others hold one, as decoding does.", bounds=SHARE
+    )
+    pack_speakers: str = option(
+        "same", "Whose clips share a window: one speaker's, or any once a speaker has no more.", choices=("same", "any")
+    )
     drop_suspicious: float | None = option(
         None,
         "Training clips whose transcript the untouched model contradicts with a CER above this are left out, counted "

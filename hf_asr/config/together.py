@@ -65,9 +65,29 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
             "data.drop_suspicious: expected a training split that can be decoded before training, found "
             "data.streaming. Remove one of them."
         )
+    yield from check_pack(tree)
     yield from check_augment(*(section_of(tree, name) for name in ("augment", "data", "features")))
     yield from check_head(section_of(tree, "head"), training)
     yield from check_placeholders(tree, "")
+
+
+def check_pack(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Check what joining clips to windows does not go with."""
+    data, model = section_of(tree, "data"), section_of(tree, "model")
+    if data.get("pack") is not True:
+        return
+    window = model.get("window") or "full"
+    if data.get("batch_seconds") is not None and window != "full":
+        yield (
+            f"data.batch_seconds: expected model.window full beside data.pack, found {window}: the lengths of windows "
+            "then change with the epoch. Set training.per_device_train_batch_size in its place."
+        )
+    if section_of(tree, "features").get("bank") == "on":
+        yield "features.bank: it keeps the states of single clips, found it on with data.pack. Remove one of them."
+    augment = section_of(tree, "augment")
+    joined = augment.get("concatenate")
+    if augment.get("enabled") is True and isinstance(joined, dict) and joined and joined.get("probability", 1):
+        yield "augment.concatenate: data.pack joins clips already, found both. Remove one of them."
 
 
 def check_head(head: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from hf_asr.data.sampling import Epoch
 from hf_asr.errors import UserError
 from hf_asr.features.cache import CachedRows, LiveRows, PreparedSplit, encode_row, prepare_features
 from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.packing import check_packing
 from hf_asr.utterance import ROW_TYPES, AudioRef, Drops
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,8 @@ def prepare_augmented(split: Split, encoder: ClipEncoder, arguments: Arguments) 
     chosen = arguments.augment.chosen()
     check_fits(chosen, encoder)
     epoch, seed = Epoch(), arguments.experiment.seed
-    masker = Masker(chosen.get("spec_augment"), seed, epoch)
+    # Clips that are joined are masked afterwards, in their window.
+    masker = Masker(None if encoder.joining else chosen.get("spec_augment"), seed, epoch)
     waveform = [name for name in chosen if name in WAVEFORM]
     told = ", ".join(f"{name} {settings.probability:g}" for name, settings in chosen.items())
     streams = isinstance(split.rows, datasets.IterableDataset)
@@ -197,11 +199,12 @@ def caches_train(arguments: Arguments) -> bool:
 
 
 def check_augmentation(arguments: Arguments, encoder: ClipEncoder) -> None:
-    """See, before there is a run folder, that the transforms go with the model and that their folders hold something.
+    """See, before there is a run folder, that transforms and joining go with the model, and that folders hold something.
 
     Raises:
         UserError: They do not, or one is empty.
     """
+    check_packing(arguments, encoder)
     chosen = arguments.augment.chosen()
     check_fits(chosen, encoder)
     build_augmenter({name: settings for name, settings in chosen.items() if name not in OTHERS}, 0)

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -49,18 +49,17 @@ BATCH_ROWS = 32
 ROWS_PER_PROCESS = 200
 
 STORED = ("id", "text", "label", "speaker", "duration", "input_features", "labels", "error")
+# Columns of frames; joint is there where clips are joined later (data.pack).
+FRAMES = ("input_features", "joint")
 
 
-def stored_features(labels: str) -> datasets.Features:
+def stored_features(labels: str, *, joint: bool = False) -> datasets.Features:
     """Return the columns of a cache; ``labels`` is the type of a label."""
     texts = {name: datasets.Value("string") for name in ("id", "text", "label", "speaker", "error")}
     return datasets.Features(
         texts
-        | {
-            "duration": datasets.Value("float64"),
-            "input_features": datasets.Value("large_binary"),
-            "labels": datasets.List(datasets.Value(labels)),
-        }
+        | {"duration": datasets.Value("float64"), "labels": datasets.List(datasets.Value(labels))}
+        | {name: datasets.Value("large_binary") for name in FRAMES[: 1 + joint]}
     )
 
 
@@ -77,8 +76,11 @@ class CachedRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table[index]
-        features = np.frombuffer(row["input_features"], dtype=self.dtype)
-        return row | {"input_features": features.reshape(-1, self.feature_size)}
+        stored = {name: row[name] for name in FRAMES if name in row}
+        return row | {
+            name: np.frombuffer(frames, dtype=self.dtype).reshape(-1, self.feature_size)
+            for name, frames in stored.items()
+        }
 
 
 class LiveRows(Dataset[dict[str, Any]]):
@@ -96,6 +98,13 @@ class LiveRows(Dataset[dict[str, Any]]):
         return encode_row(self.table[index], self.encoder, self.on_bad_clip)
 
 
+class Packing(Protocol):
+    """Joins the clips of a split to windows, see :class:`hf_asr.features.packing.PackedTraining`."""
+
+    def windows(self, split: PreparedSplit, *, shuffle: bool) -> Dataset[dict[str, Any]]:
+        """Return the windows of the split, which change with its epoch where they are shuffled."""
+
+
 @dataclass(frozen=True)
 class PreparedSplit:
     """A split that is ready to be batched.
@@ -108,6 +117,7 @@ class PreparedSplit:
         folder: The cache; None without one.
         reused: Whether an earlier run had written it.
         epoch: Must be told which epoch it is, where rows change with it.
+        packing: How clips are joined while training; None where they are not.
     """
 
     name: str
@@ -117,6 +127,7 @@ class PreparedSplit:
     folder: Path | None = None
     reused: bool = False
     epoch: Epoch | None = None
+    packing: Packing | None = None
 
     def column(self, name: str) -> list[Any]:
         """Return ``id``, ``text``, ``label``, ``speaker`` or ``duration`` of every row, in order."""
@@ -240,7 +251,7 @@ def _write(
         num_proc=processes if processes > 1 else None,
         fn_kwargs={"encoder": encoder, "on_bad_clip": on_bad_clip, "main_process": os.getpid()},
         remove_columns=split.rows.column_names,
-        features=stored_features(encoder.labeller.dtype),
+        features=stored_features(encoder.labeller.dtype, joint=encoder.joining is not None),
         cache_file_name=str(folder / "features.arrow"),
         load_from_cache_file=False,
         new_fingerprint=uuid.uuid4().hex,
@@ -258,8 +269,9 @@ def _encode_batch(
             raise SystemExit("the process that wanted these features is gone")
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     encoded = [encode_row(row, encoder, on_bad_clip) for row in rows]
-    columns = {name: [row[name] for row in encoded] for name in STORED}
-    return columns | {"input_features": [features.tobytes() for features in columns["input_features"]]}
+    names = STORED if encoder.joining is None else (*STORED, FRAMES[1])
+    columns = {name: [row[name] for row in encoded] for name in names}
+    return columns | {name: [frames.tobytes() for frames in columns[name]] for name in FRAMES if name in names}
 
 
 def _write_manifest(folder: Path, table: datasets.Dataset, encoder: ClipEncoder, settings: Mapping[str, Any]) -> None:

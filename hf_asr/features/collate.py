@@ -146,7 +146,7 @@ class Rows:
     Attributes:
         kept: Rows that can be used.
         fillers: Places among them of rows that only give a process a batch (``padding: True``).
-        ids: Ids of those that are no fillers.
+        ids: Ids of those that are no fillers; of a window of several clips (``pieces``) those of its clips.
         skipped: (id, error) of those that cannot be used, also of what a stream left out before these rows (their
             column ``dropped``).
     """
@@ -163,7 +163,7 @@ class Rows:
         return cls(
             kept=kept,
             fillers=[index for index, row in enumerate(kept) if _is_filler(row)],
-            ids=[row["id"] for row in kept if not _is_filler(row)],
+            ids=[id for row in kept if not _is_filler(row) for id in row.get("pieces", [row["id"]])],
             skipped=[item for row in rows if not _is_filler(row) for item in _skipped_with(row)],
         )
 

@@ -242,6 +242,16 @@ class TokenLabels:
         }
 
 
+class Joining(Protocol):
+    """How clips are joined to one window (``data.pack``): what is kept of each beside its own features."""
+
+    def context(self, samples: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return the frames that a clip's (T,) samples give behind another clip, where they differ from its (M, F)."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything that decides what is kept, JSON-able."""
+
+
 @dataclass(frozen=True, eq=False)
 class ClipEncoder:
     """Turns a row of a corpus into features and labels; picklable, and the same row gives the same output.
@@ -258,6 +268,7 @@ class ClipEncoder:
         learns: Whether rows are trained on. Where they are only decoded and scored, one whose text cannot be learnt
             (too long for its frames or for the decoder, in letters that the model does not write) is no failure: its
             one label is ignored by the loss, and what the model cannot write counts as errors.
+        joining: For rows that are joined later (``data.pack``); they then also have ``joint``, what it keeps of them.
     """
 
     front_end: FrontEnd
@@ -269,6 +280,7 @@ class ClipEncoder:
     max_seconds: float = 30.0
     store_dtype: str = "float16"
     learns: bool = True
+    joining: Joining | None = None
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Encode one row (``Utterance.as_row``).
@@ -299,11 +311,15 @@ class ClipEncoder:
         if problem:
             return self._failed(row, seconds, problem)
         labels = self.labeller(row)
-        features = self.front_end(samples).astype(self.store_dtype)
+        exact = self.front_end(samples)
+        features = exact.astype(self.store_dtype)
         problem = self.labeller.problem(row, labels, len(features))
         if problem and (self.learns or not self.labeller.writes_text):
             return self._failed(row, seconds, problem)
-        return _encoded(row, seconds, features, [NOT_LEARNT] if problem else list(labels), "")
+        encoded = _encoded(row, seconds, features, [NOT_LEARNT] if problem else list(labels), "")
+        if self.joining is not None:
+            encoded["joint"] = self.joining.context(samples, exact).astype(self.store_dtype)
+        return encoded
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that decides what a row becomes, JSON-able."""
@@ -317,6 +333,7 @@ class ClipEncoder:
             "max_seconds": self.max_seconds,
             "store_dtype": self.store_dtype,
             **({} if self.learns else {"learns": False}),
+            **({} if self.joining is None else self.joining.fingerprint()),
         }
 
     @property
@@ -337,7 +354,7 @@ class ClipEncoder:
 
     def _failed(self, row: Mapping[str, Any], seconds: float, error: str) -> dict[str, Any]:
         nothing = np.zeros((0, self.front_end.feature_size), dtype=self.store_dtype)
-        return _encoded(row, seconds, nothing, [], error)
+        return _encoded(row, seconds, nothing, [], error) | ({} if self.joining is None else {"joint": nothing})
 
 
 def _encoded(

@@ -10,6 +10,8 @@ from hf_asr.data.corpora import Split
 from hf_asr.features.augmented import prepare_augmented
 from hf_asr.features.cache import PreparedSplit, prepare_features
 from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.packed import with_packing
+from hf_asr.features.packing import Joiner, check_packing
 
 
 def prepare_splits(
@@ -27,16 +29,20 @@ def prepare_splits(
     The cache is told apart by the content of extractor and tokenizer (``encoder.identity``), not by the model's name:
     a fine-tuned checkpoint reuses the features of its base.
 
+    With ``data.pack`` the training split also knows how its clips are joined; a stream is then one of windows.
+
     Args:
         splits: From :func:`hf_asr.data.corpora.build_splits`.
         encoder: The family's encoder.
         arguments: The whole configuration.
         trained_on: Names of the splits that are trained on; all others are only scored.
     """
-    scoring = replace(encoder, learns=False) if encoder.labeller.writes_text else encoder
+    scoring = replace(encoder, learns=False, joining=None) if encoder.labeller.writes_text else encoder
     features, on_bad_clip = arguments.features, arguments.data.on_bad_clip
     augments = bool(arguments.augment.chosen())
-    return {
+    if trained_on:
+        check_packing(arguments, encoder)
+    prepared = {
         name: prepare_augmented(split, encoder, arguments)
         if augments and name in trained_on
         else prepare_features(
@@ -47,4 +53,10 @@ def prepare_splits(
             on_bad_clip=on_bad_clip,
         )
         for name, split in splits.items()
+    }
+    if not isinstance(encoder.joining, Joiner):
+        return prepared
+    joiner = encoder.joining
+    return {
+        name: with_packing(split, joiner, arguments) if name in trained_on else split for name, split in prepared.items()
     }

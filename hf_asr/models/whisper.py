@@ -26,6 +26,7 @@ from hf_asr.config.arguments import Arguments, DataArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.features.collate import PlannedPadder, Seq2SeqCollator, WindowPadder
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
+from hf_asr.features.packing import Joiner, JointFrames, TimestampLabels
 from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window, WindowChoice
 from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights
 from hf_asr.models.family import ModelFamily
@@ -33,6 +34,7 @@ from hf_asr.models.generating import check_generation, check_kept, generating, g
 from hf_asr.models.losses import TOKENS
 from hf_asr.models.whisper_configs import (
     END,
+    NO_TIMESTAMPS,
     SHAPES,
     START,
     needed_generation_values,
@@ -48,6 +50,7 @@ from hf_asr.models.whisper_processor import (
     load_config,
     load_processor,
     plan_of,
+    timestamp_ids,
 )
 from hf_asr.models.whisper_thin import thinned
 from hf_asr.text import cer_first
@@ -141,7 +144,8 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
     """Make the encoder of rows: the checkpoint's log-mel, and labels without the start token.
 
     Raises:
-        UserError: A multilingual model was given no language, or extractor and model do not fit.
+        UserError: A multilingual model was given no language, extractor and model do not fit, or clips are to be
+            joined and there are no timestamp tokens.
     """
     extractor, tokenizer, data = processor.feature_extractor, processor.tokenizer, arguments.data
     check_extractor(extractor, model_config)
@@ -154,6 +158,11 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
         text_prefix=_text_prefix(tokenizer, data),
         text_pipeline=data.text_pipeline,
     )
+    joining = None
+    if data.pack:
+        stamps = timestamp_ids(processor, model_config)
+        labels = TimestampLabels(labeller, tokenizer.get_vocab()[NO_TIMESTAMPS], stamps)
+        joining = Joiner(JointFrames(extractor), labels)
     return ClipEncoder(
         front_end=LogMel(extractor),
         labeller=labeller,
@@ -163,6 +172,7 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
         min_seconds=data.min_seconds,
         max_seconds=data.max_seconds,
         store_dtype=arguments.features.store_dtype,
+        joining=joining,
     )
 
 

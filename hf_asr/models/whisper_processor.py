@@ -26,6 +26,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from hf_asr.config.arguments import DataArguments, ModelArguments
 from hf_asr.data.audio import SAMPLE_RATE
 from hf_asr.errors import UserError
+from hf_asr.features.packing import GRID, STEP_SECONDS
 from hf_asr.models.checkpoints import CONFIG_PREFIX, config_values, is_config_name, reporting, revision_of
 from hf_asr.models.whisper_configs import (
     END,
@@ -99,6 +100,25 @@ def label_prefix(tokenizer: WhisperTokenizer) -> tuple[int, ...]:
             "token, found none. Set data.language, such as data.language=ru."
         )
     names = (f"<|{tokenizer.language}|>", f"<|{tokenizer.task}|>", NO_TIMESTAMPS)
+    return tuple(vocabulary[name] for name in names)
+
+
+def timestamp_ids(processor: ProcessorMixin, config: PreTrainedConfig) -> tuple[int, ...]:
+    """Return the ids of ``<|0.00|>``, ``<|0.02|>`` ... up to the end of the window, looked up in the vocabulary.
+
+    Raises:
+        UserError: One is missing, or the model has no embedding of it.
+    """
+    extractor, vocabulary = processor.feature_extractor, processor.tokenizer.get_vocab()
+    steps = extractor.nb_max_frames // GRID
+    names = [f"<|{step * STEP_SECONDS:.2f}|>" for step in range(steps + 1)]
+    missing = [name for name in names if vocabulary.get(name, config.vocab_size) >= config.vocab_size]
+    if missing:
+        raise UserError(
+            f"data.pack: expected a tokenizer and a model with the timestamp tokens {names[0]} to {names[-1]}, which "
+            f"tell where each clip begins and ends, found {len(missing)} of {len(names)} missing, {missing[0]} first. "
+            "Take the tokenizer of the published checkpoint, or set data.pack=false."
+        )
     return tuple(vocabulary[name] for name in names)
 
 

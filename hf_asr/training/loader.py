@@ -11,7 +11,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from hf_asr.data.buckets import BucketBatchSampler
-from hf_asr.data.sampling import Epoch, StepBatchSampler, TrainingRows
+from hf_asr.data.sampling import Epoch, Rows, StepBatchSampler, TrainingRows
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.lengths import padded_seconds
@@ -52,23 +52,36 @@ class LoaderMixin:
             mine = split_dataset_by_node(rows, args.process_index, args.world_size)
             size, told = args.per_device_train_batch_size, self.train_split.epoch
             return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
-        return EpochLoader(TrainingRows(rows), batch_sampler=self.batch_sampler(), **shared)
+        if self.train_split.packing is not None:
+            rows = self.train_split.packing.windows(self.train_split, shuffle=self.shuffles)
+        return EpochLoader(TrainingRows(rows), batch_sampler=self.batch_sampler(rows), **shared)
 
-    def batch_sampler(self) -> StepBatchSampler | BucketBatchSampler:
-        """Return what cuts this rank's micro-batches from the training split."""
+    @property
+    def shuffles(self) -> bool:
+        """Whether every epoch takes the clips in an order of its own."""
+        return str(self.args.train_sampling_strategy) != "sequential"
+
+    def batch_sampler(self, rows: Rows | None = None) -> StepBatchSampler | BucketBatchSampler:
+        """Return what cuts this rank's micro-batches from the training split.
+
+        Args:
+            rows: Its clips, or the windows that they are joined to; by default its clips.
+        """
         args = self.args
         shared = {
             "accumulation": args.gradient_accumulation_steps,
             "num_processes": args.world_size,
             "rank": args.process_index,
             "seed": args.seed,
-            "shuffle": str(args.train_sampling_strategy) != "sequential",
+            "shuffle": self.shuffles,
             "told": self.train_split.epoch,
         }
+        number = len(self.train_split.rows if rows is None else rows)  # type: ignore[arg-type]
         if self.batch_seconds is None:
-            rows: Any = self.train_split.rows
-            return StepBatchSampler(len(rows), batch_size=args.per_device_train_batch_size, **shared)
-        seconds = padded_seconds(self.data_collator, self.train_split.column("duration"))
+            return StepBatchSampler(number, batch_size=args.per_device_train_batch_size, **shared)
+        # Windows change with the epoch, but all take what the model's full window does.
+        lengths = [0.0] * number if self.train_split.packing else self.train_split.column("duration")
+        seconds = padded_seconds(self.data_collator, lengths)
         return BucketBatchSampler(seconds, batch_seconds=self.batch_seconds, **shared)
 
 

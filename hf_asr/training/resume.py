@@ -36,6 +36,9 @@ OF_THE_CLIPS = {
         "level",
         "trim_silence",
         "batch_seconds",
+        "pack",
+        "pack_share",
+        "pack_speakers",
     ),
     "ctc": ("vocabulary",),
 }

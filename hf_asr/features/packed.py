@@ -1,0 +1,190 @@
+"""A training split whose clips are packed into windows: a table's anew in every epoch, a stream's as they come."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import datasets
+from torch.utils.data import Dataset
+
+from hf_asr.config.arguments import Arguments
+from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, prepare
+from hf_asr.data.packing import CLIPS_AT_ONCE, ClipSizes, Pieces, Room, WindowPlan, share_packed, windows_of_part
+from hf_asr.data.sampling import Epoch
+from hf_asr.features.augmented import Masker
+from hf_asr.features.cache import LiveRows, PreparedSplit
+from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.packing import Joiner
+from hf_asr.utterance import AudioRef
+
+logger = logging.getLogger(__name__)
+
+# Rows that are decoded at once when their lengths are measured.
+MEASURED_AT_ONCE = 256
+# The steps in which a speed is drawn make a clip longer than its slowest speed says, by less than this.
+ROUNDED_SPEED = 1.01
+
+
+class PackedWindows(Dataset[dict[str, Any]]):
+    """The windows of a table, joined when they are asked for.
+
+    Args:
+        rows: The clips' rows.
+        plan: Which clips each window holds.
+        joiner: Joins them.
+        masker: SpecAugment of whole windows.
+        epoch: The epoch now.
+    """
+
+    def __init__(self, rows: Any, plan: WindowPlan, joiner: Joiner, masker: Masker, epoch: Epoch) -> None:
+        self.rows = rows
+        self.plan = plan
+        self.joiner = joiner
+        self.masker = masker
+        self.epoch = epoch
+        self._planned: tuple[int, list[Pieces]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.plan.num_windows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        clips = self._windows()[index]
+        return self.masker(self.joiner([self.rows[clip] for clip in clips]))
+
+    def _windows(self) -> list[Pieces]:
+        """Return the windows of the epoch now; each process works them out once an epoch."""
+        epoch = self.epoch.value
+        if self._planned[0] != epoch:
+            self._planned = (epoch, self.plan.windows(epoch))
+        return self._planned[1]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedTraining:
+    """How the clips of a training split are joined.
+
+    Attributes:
+        joiner: Joins clips.
+        masker: SpecAugment of whole windows, by their clips and the epoch.
+        share: ``data.pack_share``.
+        any_speaker: Whether ``data.pack_speakers`` is ``any``.
+        seed: ``experiment.seed``.
+        slowest: The lowest speed that augmentation gives a clip.
+    """
+
+    joiner: Joiner
+    masker: Masker
+    share: float
+    any_speaker: bool
+    seed: int
+    slowest: float = 1.0
+
+    @property
+    def room(self) -> Room:
+        """What a window holds."""
+        return Room(self.joiner.features.extractor.nb_max_frames, self.joiner.labels.room)
+
+    def windows(self, split: PreparedSplit, *, shuffle: bool) -> PackedWindows:
+        """Return the windows of a table; ``shuffle`` gives every epoch its own."""
+        assert split.epoch is not None and split.table is not None
+        plan = WindowPlan(
+            self.sizes(split),
+            split.column("id"),
+            self.room,
+            share=self.share,
+            any_speaker=self.any_speaker,
+            seed=self.seed,
+            shuffle=shuffle,
+        )
+        logger.info(
+            "data.pack: %d clips in %d windows an epoch, %.0f %% of them of several clips, %.0f %% filled",
+            len(plan.sizes),
+            plan.num_windows,
+            100 * share_packed(plan.first),
+            100 * plan.filled(),
+        )
+        return PackedWindows(split.rows, plan, self.joiner, self.masker, split.epoch)
+
+    def sizes(self, split: PreparedSplit) -> ClipSizes:
+        """Return what each clip takes; without a cache every clip is decoded once to find its length."""
+        table = split.table
+        assert table is not None
+        if isinstance(split.rows, LiveRows):
+            measured = self._measured(table, split.rows.encoder)
+        else:
+            measured = list(zip(table["duration"], map(self.joiner.labels.tokens, table["labels"]), strict=True))
+        longer = 1.0 if self.slowest >= 1 else ROUNDED_SPEED / self.slowest
+        frames = [self.joiner.features.frames(seconds * longer) for seconds, _ in measured]
+        return ClipSizes(frames, [tokens for _, tokens in measured], split.column("speaker"))
+
+    def stream(self, rows: datasets.IterableDataset) -> datasets.IterableDataset:
+        """Return the windows of a stream of encoded rows."""
+        return rows.map(self.batch, batched=True, batch_size=CLIPS_AT_ONCE, remove_columns=["joint"])
+
+    def batch(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Join the next clips of a stream, columns in and columns out."""
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        windows = self.of_rows(rows)
+        return {name: [window[name] for window in windows] for name in windows[0]}
+
+    def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Join encoded rows in their order."""
+        joiner = self.joiner
+        frames = [joiner.features.taken(len(row["input_features"])) for row in rows]
+        tokens = [joiner.labels.tokens(row["labels"]) for row in rows]
+        sizes = ClipSizes(frames, tokens, [row["speaker"] for row in rows])
+        shared = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
+        windows = windows_of_part(sizes, rows[0]["id"], self.room, **shared)
+        return [self.masker(joiner([rows[clip] for clip in window])) for window in windows]
+
+    def _measured(self, table: datasets.Dataset, encoder: ClipEncoder) -> list[tuple[float, int]]:
+        """Return seconds and tokens of each clip of a table that is not cached; one that is broken fills a window."""
+        logger.info("data.pack: decoding %d clips once for their lengths; features.cache=true keeps them", len(table))
+        measured: list[tuple[float, int]] = []
+        with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+            for first in range(0, len(table), MEASURED_AT_ONCE):
+                rows = [table[place] for place in range(first, min(first + MEASURED_AT_ONCE, len(table)))]
+                labels = [self.joiner.labels.tokens(encoder.labeller(row)) for row in rows]  # type: ignore[arg-type]
+                seconds = pool.map(_Length(encoder), rows)
+                measured += zip(seconds, labels, strict=True)
+        return measured
+
+
+@dataclass(frozen=True, eq=False)
+class _Length:
+    """Measures a clip as it is prepared, in seconds; one that is broken is as long as the window."""
+
+    encoder: ClipEncoder
+
+    def __call__(self, row: Mapping[str, Any]) -> float:
+        try:
+            return len(prepare(AudioRef(**row["audio"]), self.encoder.level, self.encoder.trim_silence)) / SAMPLE_RATE
+        except BrokenAudio:
+            return self.encoder.front_end.longest_seconds
+
+
+def with_packing(split: PreparedSplit, joiner: Joiner, arguments: Arguments) -> PreparedSplit:
+    """Return a training split whose clips are joined while training; the split itself still has one row a clip.
+
+    Args:
+        split: Encoded with ``joining``.
+        joiner: The encoder's.
+        arguments: The whole configuration.
+    """
+    chosen, seed, epoch = arguments.augment.chosen(), arguments.experiment.seed, split.epoch or Epoch()
+    packing = PackedTraining(
+        joiner,
+        Masker(chosen.get("spec_augment"), seed, epoch),
+        share=arguments.data.pack_share,
+        any_speaker=arguments.data.pack_speakers == "any",
+        seed=seed,
+        slowest=min([1.0, *chosen["speed"].factor]) if "speed" in chosen else 1.0,
+    )
+    if isinstance(split.rows, datasets.IterableDataset):
+        return replace(split, rows=packing.stream(split.rows), epoch=epoch)
+    return replace(split, packing=packing, epoch=epoch)
