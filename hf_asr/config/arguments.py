@@ -171,7 +171,9 @@ class DataArguments:
         "then count windows.",
     )
     pack_share: float = option(
-        0.8, "Share of the training windows that hold several clips; the others hold one, as decoding does.", bounds=SHARE
+        0.8,
+        "Share of the training windows that hold several clips; the others hold one, as decoding does.",
+        bounds=Bounds(0, 1),
     )
     pack_speakers: str = option(
         "same", "Whose clips share a window: one speaker's, or any once a speaker has no more.", choices=("same", "any")

@@ -168,23 +168,39 @@ class _Length:
             return self.encoder.front_end.longest_seconds
 
 
-def with_packing(split: PreparedSplit, joiner: Joiner, arguments: Arguments) -> PreparedSplit:
-    """Return a training split whose clips are joined while training; the split itself still has one row a clip.
+def packing_of(encoder: ClipEncoder, arguments: Arguments, epoch: Epoch | None = None) -> PackedTraining | None:
+    """Return how training clips are joined; None where they are not.
 
     Args:
-        split: Encoded with ``joining``.
-        joiner: The encoder's.
+        encoder: The family's.
         arguments: The whole configuration.
+        epoch: Is told every epoch that begins.
     """
-    chosen, seed, epoch = arguments.augment.chosen(), arguments.experiment.seed, split.epoch or Epoch()
-    packing = PackedTraining(
-        joiner,
-        Masker(chosen.get("spec_augment"), seed, epoch),
+    if not isinstance(encoder.joining, Joiner):
+        return None
+    chosen, seed = arguments.augment.chosen(), arguments.experiment.seed
+    return PackedTraining(
+        encoder.joining,
+        Masker(chosen.get("spec_augment"), seed, epoch or Epoch()),
         share=arguments.data.pack_share,
         any_speaker=arguments.data.pack_speakers == "any",
         seed=seed,
         slowest=min([1.0, *chosen["speed"].factor]) if "speed" in chosen else 1.0,
     )
+
+
+def with_packing(split: PreparedSplit, encoder: ClipEncoder, arguments: Arguments) -> PreparedSplit:
+    """Return a training split whose clips are joined while training; the split itself still has one row a clip.
+
+    Args:
+        split: Encoded by ``encoder``.
+        encoder: The family's.
+        arguments: The whole configuration.
+    """
+    epoch = split.epoch or Epoch()
+    packing = packing_of(encoder, arguments, epoch)
+    if packing is None:
+        return split
     if isinstance(split.rows, datasets.IterableDataset):
         return replace(split, rows=packing.stream(split.rows), epoch=epoch)
     return replace(split, packing=packing, epoch=epoch)

@@ -11,7 +11,7 @@ from hf_asr.features.augmented import prepare_augmented
 from hf_asr.features.cache import PreparedSplit, prepare_features
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.packed import with_packing
-from hf_asr.features.packing import Joiner, check_packing
+from hf_asr.features.packing import check_packing
 
 
 def prepare_splits(
@@ -54,9 +54,7 @@ def prepare_splits(
         )
         for name, split in splits.items()
     }
-    if not isinstance(encoder.joining, Joiner):
-        return prepared
-    joiner = encoder.joining
     return {
-        name: with_packing(split, joiner, arguments) if name in trained_on else split for name, split in prepared.items()
+        name: with_packing(split, encoder, arguments) if name in trained_on else split
+        for name, split in prepared.items()
     }

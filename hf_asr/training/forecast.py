@@ -16,10 +16,12 @@ from rich.table import Table
 from torch import nn
 
 from hf_asr.data.corpora import Split
+from hf_asr.data.packing import CLIPS_AT_ONCE
 from hf_asr.errors import UserError
 from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.cache import forecast_bytes
 from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.packed import PackedTraining
 from hf_asr.inference.generate import bare_model, to_device
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.losses import Loss
@@ -134,7 +136,7 @@ def make_forecast(
         batch: A collated micro-batch of the run's own size.
         training: The Trainer's arguments.
         loss: The family's.
-        num_examples: Clips of the training split; None for a stream.
+        num_examples: Clips of the training split, or windows of several; None for a stream.
         cache_bytes: Forecast size of the feature cache.
     """
     measure_step(model, batch, training, loss)  # the first pass allocates and tunes
@@ -171,6 +173,7 @@ def dry_run(
     training: Any,
     *,
     cache: bool,
+    packing: PackedTraining | None = None,
 ) -> Forecast:
     """Show ten labels decoded back, and the forecast; nothing is written.
 
@@ -182,10 +185,13 @@ def dry_run(
         encoder: The family's encoder.
         training: The Trainer's arguments.
         cache: Whether features of the training split are cached: :func:`hf_asr.features.augmented.caches_train`.
+        packing: How its clips are joined; the number of windows is guessed from the first clips.
     """
-    wanted = max(NUM_LABELS, training.per_device_train_batch_size)
-    encoded = [encoder(row) for row in itertools.islice(split.rows, wanted)]
-    show_labels(encoded[:NUM_LABELS], encoder.labeller.read, REFERENCE[family.scoring])
+    wanted = max(NUM_LABELS, training.per_device_train_batch_size, CLIPS_AT_ONCE if packing else 0)
+    clips = [encoder(row) for row in itertools.islice(split.rows, wanted)]
+    encoded = packing.of_rows(clips) if packing else clips
+    read = packing.joiner.labels.read if packing else encoder.labeller.read
+    show_labels(encoded[:NUM_LABELS], read, REFERENCE[family.scoring])
     whole = [row for row in encoded if not row["error"]]
     if not whole:
         raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
@@ -193,6 +199,8 @@ def dry_run(
     batch = collate([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
     num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
     cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
+    if num_examples is not None:
+        num_examples = math.ceil(num_examples * len(encoded) / len(clips))
     forecast = make_forecast(model, batch, training, family.loss, num_examples=num_examples, cache_bytes=cached)
     Console().print(forecast.table())
     return forecast
