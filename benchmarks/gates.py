@@ -41,6 +41,8 @@ MOST_NLL, MOST_WER = 0.02, 0.01
 ENOUGH_CLIPS, ENOUGH_SEEDS = 500, 3
 SAMPLES = 2000
 HEADER = f"{'condition':<11}{'part':<12}{'half':<9}{'setting':<17}{'clips':>6}{'spk':>5}{'states':>8}"
+HEADER_B = f"{'variant':<20}{'seeds':>6}{'clips':>7}{'spk':>5}{'WER full':>10}   {'pooled, points':<24}"
+HEADER_B += f"{'with the spread of seeds':<26}passes"
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -106,14 +108,14 @@ def verdict_a(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
         for half in ("choose", "confirm")
     }
-    states = {str(row["setting"]): float(row["states"]) for row in whole}
+    states = {str(row["setting"]): float(row["states"]) for row in whole if row["half"] == "both"}
     able = [name for name, passed in passing["choose"].items() if passed and name.startswith("thinned")]
     chosen = min(able, key=lambda name: states[name]) if able else None
-    clips = min(row["clips"] for row in rows if row["half"] == "both" and row["part"] == "all")
+    clips = min((row["clips"] for row in whole if row["half"] == "both"), default=0)
     return {
         "chosen": chosen,
         "confirmed": chosen is not None and passing["confirm"][chosen],
-        "floor_passes": {half: passed["floor"] for half, passed in passing.items()},
+        "floor_passes": {half: passed.get("floor", False) for half, passed in passing.items()},
         "enough_clips": clips >= ENOUGH_CLIPS,
         "bounds": {"nll": MOST_NLL, "wer": MOST_WER},
     }
@@ -146,14 +148,16 @@ def gate_a(options: argparse.Namespace) -> int:
     clips = gate_clips.read_clips(arguments, options.split, options.limit)
     rig = gate_runs.Rig.of(arguments, generation, options.batch_size, options.device)
     rows: list[dict[str, Any]] = []
+    left_out: dict[str, dict[str, str]] = {}
     for condition in options.conditions:
         folder = options.output / condition
         folder.mkdir(exist_ok=True)
         own = gate_clips.of_condition(clips, condition, options.noise_db)
         wanted = gate_runs.settings(options.keeps, options.strides)
         runs = {setting.name: gate_runs.measured(folder, rig, own, setting) for setting in wanted}
+        left_out[condition] = {id: got["error"] for got_of in runs.values() for id, got in got_of.items() if "error" in got}
         rows += table_a(own, condition, runs, arguments.evaluation.normalizer)
-    verdict = verdict_a(rows)
+    verdict = verdict_a(rows) | {"left_out": left_out}
     write_whole(options.output / "gate_a.json", json.dumps({**made_with, **verdict, "rows": rows}, indent=1) + "\n")
     print_a(rows, verdict)
     return 0 if verdict["confirmed"] else 1
@@ -171,6 +175,9 @@ def print_a(rows: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> No
         print("no setting passes on the half that chooses: keep the full window")
     else:
         print(f"chosen: {verdict['chosen']}; on the other half it {'passes' if verdict['confirmed'] else 'DOES NOT PASS'}")
+    for condition, errors in verdict["left_out"].items():
+        if errors:
+            print(f"{condition}: {len(errors)} clips left out, such as {next(iter(errors.items()))}")
     for half, passed in verdict["floor_passes"].items():
         if not passed:
             print(f"the floor itself fails a bound on the half {half}: take more speakers")
@@ -244,8 +251,7 @@ def gate_b(options: argparse.Namespace) -> int:
         if not found:
             raise UserError(f"--other: expected NAME=RUN,RUN ..., found {given}.")
         rows.append(compare_runs(name, full, read_runs(folders.split(","))))
-    print(f"{'variant':<20}{'seeds':>6}{'clips':>7}{'spk':>5}{'WER full':>10}   {'pooled, points':<24}"
-          f"{'with the spread of seeds':<26}passes")  # fmt: skip
+    print(HEADER_B)
     for row in rows:
         counts = f"{len(row['seeds']):>6}{row['clips']:>7}{row['speakers']:>5}{row['wer_full']:>10.4f}"
         shown = f"{_shown(row['wer'], 100, 2):<24}{_shown(row['with_spread_of_seeds'], 100, 2):<26}"
