@@ -49,7 +49,9 @@ class Setting:
 def settings(keeps: Sequence[float], strides: Sequence[int]) -> list[Setting]:
     """Return the full window, the floor, and a thinned one for each pair."""
     thinned = [
-        Setting(f"thinned {keep:g}/{stride}", WindowChoice("thinned", keep, stride)) for keep in keeps for stride in strides
+        Setting(f"thinned {keep:g}/{stride}", WindowChoice("thinned", keep, stride))
+        for keep in keeps
+        for stride in strides
     ]
     return [Setting("full", WindowChoice()), Setting("floor", WindowChoice(), FLOOR_SECONDS), *thinned]
 
@@ -164,4 +166,6 @@ def check_same_run(folder: Path, made_with: Mapping[str, Any]) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [f"{name} is {now[name]}, was {before.get(name)}" for name in now if now[name] != before.get(name)]
     if changed:
-        raise UserError(f"--output: expected what {folder} was made with, found that {'; '.join(changed)}. Take another.")
+        raise UserError(
+            f"--output: expected what {folder} was made with, found that {'; '.join(changed)}. Take another."
+        )

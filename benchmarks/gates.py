@@ -121,7 +121,9 @@ def verdict_a(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table_a(clips: Sequence[Any], condition: str, runs: Mapping[str, Records], normalizer: str) -> Iterator[dict[str, Any]]:
+def table_a(
+    clips: Sequence[Any], condition: str, runs: Mapping[str, Records], normalizer: str
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each part, half and setting of a condition."""
     from gate_clips import halves, strata
 
@@ -132,7 +134,14 @@ def table_a(clips: Sequence[Any], condition: str, runs: Mapping[str, Records], n
             for name in [name for name in runs if name != "full"]:
                 row = compared(chosen, runs["full"], runs[name], normalizer) if chosen else None
                 if row is not None:
-                    yield {"condition": condition, "part": part, "half": half, "setting": name, **row, "passes": passes(row)}
+                    yield {
+                        "condition": condition,
+                        "part": part,
+                        "half": half,
+                        "setting": name,
+                        **row,
+                        "passes": passes(row),
+                    }
 
 
 def gate_a(options: argparse.Namespace) -> int:
@@ -155,7 +164,9 @@ def gate_a(options: argparse.Namespace) -> int:
         own = gate_clips.of_condition(clips, condition, options.noise_db)
         wanted = gate_runs.settings(options.keeps, options.strides)
         runs = {setting.name: gate_runs.measured(folder, rig, own, setting) for setting in wanted}
-        left_out[condition] = {id: got["error"] for got_of in runs.values() for id, got in got_of.items() if "error" in got}
+        left_out[condition] = {
+            id: got["error"] for got_of in runs.values() for id, got in got_of.items() if "error" in got
+        }
         rows += table_a(own, condition, runs, arguments.evaluation.normalizer)
     verdict = verdict_a(rows) | {"left_out": left_out}
     write_whole(options.output / "gate_a.json", json.dumps({**made_with, **verdict, "rows": rows}, indent=1) + "\n")
@@ -174,7 +185,9 @@ def print_a(rows: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> No
     if verdict["chosen"] is None:
         print("no setting passes on the half that chooses: keep the full window")
     else:
-        print(f"chosen: {verdict['chosen']}; on the other half it {'passes' if verdict['confirmed'] else 'DOES NOT PASS'}")
+        print(
+            f"chosen: {verdict['chosen']}; on the other half it {'passes' if verdict['confirmed'] else 'DOES NOT PASS'}"
+        )
     for condition, errors in verdict["left_out"].items():
         if errors:
             print(f"{condition}: {len(errors)} clips left out, such as {next(iter(errors.items()))}")

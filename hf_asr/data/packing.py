@@ -63,9 +63,7 @@ class ClipSizes:
         return ClipSizes(frames, tokens, speakers)
 
 
-def join_neighbours(
-    sizes: ClipSizes, room: Room, order: Sequence[int], *, any_speaker: bool = False
-) -> list[Pieces]:
+def join_neighbours(sizes: ClipSizes, room: Room, order: Sequence[int], *, any_speaker: bool = False) -> list[Pieces]:
     """Join clips with those that follow them, speaker by speaker, as long as they fit.
 
     Args:
@@ -117,7 +115,9 @@ def plan_windows(
     order = _rotated(sizes, random) if rotate else list(range(len(sizes)))
     full = join_neighbours(sizes, room, order, any_speaker=any_speaker)
     windows, singles = full, _singles_needed(full, len(sizes), share)
-    drawn = [int(place) for place in random.permutation([clip for window in full if len(window) > 1 for clip in window])]
+    drawn = [
+        int(place) for place in random.permutation([clip for window in full if len(window) > 1 for clip in window])
+    ]
     for _ in range(TRIES):
         alone = set(drawn[:singles])
         rest = [clip for clip in order if clip not in alone]

@@ -199,7 +199,7 @@ def caches_train(arguments: Arguments) -> bool:
 
 
 def check_augmentation(arguments: Arguments, encoder: ClipEncoder) -> None:
-    """See, before there is a run folder, that transforms and joining go with the model, and that folders hold something.
+    """See, before there is a run folder, that transforms and joining suit the model, and that folders hold something.
 
     Raises:
         UserError: They do not, or one is empty.

@@ -40,7 +40,9 @@ def test_it_is_refused(attack: Attack, release: Release, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "make"), [("finetune_ctc", make_tiny_ctc), ("finetune_seq2seq", make_tiny_moonshine)], ids=["ctc", "moonshine"]
+    ("recipe", "make"),
+    [("finetune_ctc", make_tiny_ctc), ("finetune_seq2seq", make_tiny_moonshine)],
+    ids=["ctc", "moonshine"],
 )
 def test_other_families_have_no_window_to_share(
     attack: Attack, release: Release, tmp_path: Path, recipe: str, make: object
@@ -63,7 +65,9 @@ def test_a_tokenizer_without_timestamps(attack: Attack, release: Release, tmp_pa
         if file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
     content = json.loads((folder / "tokenizer.json").read_text())
-    content["added_tokens"] = [item for item in content["added_tokens"] if item["content"] not in ("<|1.00|>", "<|4.00|>")]
+    content["added_tokens"] = [
+        item for item in content["added_tokens"] if item["content"] not in ("<|1.00|>", "<|4.00|>")
+    ]
     (folder / "tokenizer.json").write_text(json.dumps(content))
     given = [f"model.name_or_path={folder}", "data.pack=true"]
     attack.finetune(release.yaml, *given).assert_refused(

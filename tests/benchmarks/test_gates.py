@@ -63,7 +63,9 @@ def test_gate_a_measures_once_and_goes_on(
 ) -> None:
     first = run_a(gates, config, tmp_path, "--strides", "1", "--keeps", "0.5", "--conditions", "clean,noisy,long")
     names = {(row["condition"], row["setting"]) for row in first["rows"]}
-    assert names == {(condition, name) for condition in ("clean", "noisy", "long") for name in ("floor", "thinned 0.5/1")}
+    assert names == {
+        (condition, name) for condition in ("clean", "noisy", "long") for name in ("floor", "thinned 0.5/1")
+    }
     for row in first["rows"]:
         if row["setting"] == "thinned 0.5/1":  # every position kept: the full window
             assert row["nll"]["high"] == pytest.approx(0, abs=1e-4) and row["wer"]["high"] == row["wer"]["low"] == 0

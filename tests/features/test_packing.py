@@ -147,7 +147,9 @@ def test_broken_clips_are_named_and_the_others_joined() -> None:
     rows = encoded(encoder, [tone(1.0), tone(0.5), tone(0.75)])
     broken = [{**row, "error": "broken_audio: no"} for row in rows]
     window = encoder.joining([rows[0], broken[1], rows[2]])
-    assert window["pieces"] == ["clip0", "clip2"] and window["dropped"] == [{"id": "clip1", "error": "broken_audio: no"}]
+    assert window["pieces"] == ["clip0", "clip2"] and window["dropped"] == [
+        {"id": "clip1", "error": "broken_audio: no"}
+    ]
     collate = Seq2SeqCollator(WindowPadder(400, 80), start_token=1, pad_token=END)
     batch = collate([window, encoder.joining(broken)])
     assert batch["ids"] == ["clip0", "clip2"]
