@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +59,8 @@ class ClipSizes:
 
     def part(self, places: Sequence[int]) -> ClipSizes:
         """Return the sizes of some of the clips."""
-        columns = (self.frames, self.tokens, self.speakers)
-        frames, tokens, speakers = ([column[place] for place in places] for column in columns)
-        return ClipSizes(frames, tokens, speakers)
+        frames, tokens = ([column[place] for place in places] for column in (self.frames, self.tokens))
+        return ClipSizes(frames, tokens, [self.speakers[place] for place in places])
 
 
 def join_neighbours(sizes: ClipSizes, room: Room, order: Sequence[int], *, any_speaker: bool = False) -> list[Pieces]:
@@ -176,7 +176,7 @@ class WindowPlan:
 
     def _drawn(self, epoch: int, number: int | None) -> list[Pieces]:
         random = _random_of(self.seed, epoch)
-        shared = {"share": self.share, "any_speaker": self.any_speaker}
+        shared: dict[str, Any] = {"share": self.share, "any_speaker": self.any_speaker}
         return plan_windows(self.sizes, self.room, random=random, number=number, **shared)
 
     def _fewest(self, epoch: int) -> int:
@@ -187,7 +187,7 @@ class WindowPlan:
         for first in range(0, len(self.sizes), CLIPS_AT_ONCE):
             places = range(first, min(first + CLIPS_AT_ONCE, len(self.sizes)))
             part = self.sizes.part(places)
-            shared = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
+            shared: dict[str, Any] = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
             for window in windows_of_part(part, self.ids[first], self.room, **shared):
                 yield tuple(first + clip for clip in window)
 

@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.data.corpora import Split
-from hf_asr.data.sampling import Epoch
+from hf_asr.data.sampling import Epoch, Rows
 from hf_asr.errors import UserError
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.fingerprint import rows_hash
@@ -101,7 +101,7 @@ class LiveRows(Dataset[dict[str, Any]]):
 class Packing(Protocol):
     """Joins the clips of a split to windows, see :class:`hf_asr.features.packing.PackedTraining`."""
 
-    def windows(self, split: PreparedSplit, *, shuffle: bool) -> Dataset[dict[str, Any]]:
+    def windows(self, split: PreparedSplit, *, shuffle: bool) -> Rows:
         """Return the windows of the split, which change with its epoch where they are shuffled."""
 
 

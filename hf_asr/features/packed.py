@@ -138,7 +138,7 @@ class PackedTraining:
         frames = [joiner.features.taken(len(row["input_features"])) for row in rows]
         tokens = [joiner.labels.tokens(row["labels"]) for row in rows]
         sizes = ClipSizes(frames, tokens, [row["speaker"] for row in rows])
-        shared = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
+        shared: dict[str, Any] = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
         windows = windows_of_part(sizes, rows[0]["id"], self.room, **shared)
         return [self.masker(joiner([rows[clip] for clip in window])) for window in windows]
 

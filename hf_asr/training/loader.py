@@ -52,9 +52,9 @@ class LoaderMixin:
             mine = split_dataset_by_node(rows, args.process_index, args.world_size)
             size, told = args.per_device_train_batch_size, self.train_split.epoch
             return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
-        if self.train_split.packing is not None:
-            rows = self.train_split.packing.windows(self.train_split, shuffle=self.shuffles)
-        return EpochLoader(TrainingRows(rows), batch_sampler=self.batch_sampler(rows), **shared)
+        packing = self.train_split.packing
+        taken: Rows = packing.windows(self.train_split, shuffle=self.shuffles) if packing else rows
+        return EpochLoader(TrainingRows(taken), batch_sampler=self.batch_sampler(taken), **shared)
 
     @property
     def shuffles(self) -> bool:
@@ -76,7 +76,8 @@ class LoaderMixin:
             "shuffle": self.shuffles,
             "told": self.train_split.epoch,
         }
-        number = len(self.train_split.rows if rows is None else rows)  # type: ignore[arg-type]
+        clips: Any = self.train_split.rows
+        number = len(clips if rows is None else rows)
         if self.batch_seconds is None:
             return StepBatchSampler(number, batch_size=args.per_device_train_batch_size, **shared)
         # Windows change with the epoch, but all take what the model's full window does.
