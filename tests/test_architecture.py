@@ -54,6 +54,8 @@ NEVER = {
     "evaluation/counts.py": ["torch", "transformers", "evaluate"],
     "evaluation/intervals.py": ["torch", "transformers"],
     "evaluation/report.py": ["torch", "transformers"],
+    "evaluation/page.py": ["torch", "transformers"],
+    "evaluation/page_charts.py": ["torch", "transformers"],
 }
 READERS = ["common_voice", "gigaspeech", "manifest", "audiofolder", "hub_dataset", "synthetic", "corpora", "streaming"]
 LONGEST_FILE = 400
