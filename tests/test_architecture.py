@@ -56,6 +56,7 @@ NEVER = {
     "evaluation/report.py": ["torch", "transformers"],
     "evaluation/page.py": ["torch", "transformers"],
     "evaluation/page_charts.py": ["torch", "transformers"],
+    "evaluation/page_scale.py": ["torch", "transformers"],
 }
 READERS = ["common_voice", "gigaspeech", "manifest", "audiofolder", "hub_dataset", "synthetic", "corpora", "streaming"]
 LONGEST_FILE = 400

@@ -28,10 +28,9 @@ from hf_asr.evaluation.page_charts import (
     interval_plot,
     legend,
     line_chart,
-    per_cent,
-    plain,
     stacked_bars,
 )
+from hf_asr.evaluation.page_scale import per_cent, plain
 
 __all__ = [
     "Bar",
@@ -115,7 +114,7 @@ def render_page(
     *,
     eyebrow: str = "hf_asr",
     subtitle: str | Markup = "",
-    hero: Markup = Markup(""),
+    hero: str | Markup = "",
     footer: str = "",
     language: str = "en",
 ) -> str:

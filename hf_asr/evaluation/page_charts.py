@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
-Format = Callable[[float], str]
+from hf_asr.evaluation.page_scale import Format, Scale, make_scale, per_cent, plain
+
 PLOT_HEIGHT = 170
 # A curve of more points looks the same; each point costs 15 bytes.
 MOST_POINTS = 600
 NUMBER_OF_COLOURS = 8
-
-
-def per_cent(rate: float) -> str:
-    """Return a fraction as a person reads it."""
-    return f"{100 * rate:.1f} %"
-
-
-def plain(value: float) -> str:
-    """Return a number with as many digits as are worth reading."""
-    if isinstance(value, int) or (abs(value) >= 1000 and math.isfinite(value)):
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,53 +55,6 @@ class Row:
     bars: Sequence[Bar]
     note: str = ""
     faint: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """From a value to a place between 0 and 1.
-
-    Attributes:
-        low: Value at 0.
-        high: Value at 1.
-        ticks: Values that are written.
-        log: Whether equal distances are equal factors.
-    """
-
-    low: float
-    high: float
-    ticks: Sequence[float] = field(default_factory=tuple)
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        """Return the place of a value; outside of 0 to 1 where it lies outside."""
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        return ((math.log(value) if self.log else value) - low) / (high - low)
-
-
-def make_scale(values: Sequence[float], *, zero: bool = False, log: bool = False, wanted: int = 5) -> Scale:
-    """Return a scale with round ticks that holds all values.
-
-    Args:
-        values: What is to be shown; what is not finite is left out.
-        zero: Whether it begins at 0 (or ends there).
-        log: Whether it is logarithmic; values must then be above 0.
-        wanted: About how many ticks.
-    """
-    finite = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
-    if not finite:
-        return Scale(0.0, 1.0, (0.0, 1.0))
-    low, high = min(finite), max(finite)
-    if log:
-        return _log_scale(low, high)
-    if zero:
-        low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
-    step = _round_step((high - low) / wanted)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = [index * step for index in range(first, last + 1)]
-    return Scale(ticks[0], ticks[-1], ticks)
 
 
 def interval_plot(
@@ -212,7 +154,7 @@ def line_chart(
     """
     curves = {name: _thin(_finite(points, log_x, log_y)) for name, points in series.items()}
     x = make_scale([point[0] for points in curves.values() for point in points], log=log_x, wanted=4)
-    x = Scale(*_ends(curves, x), [tick for tick in x.ticks], log_x) if not log_x else x
+    x = Scale(*_ends(curves, x), x.ticks, log_x) if not log_x else x
     y = make_scale([point[1] for points in curves.values() for point in points], zero=zero, log=log_y, wanted=4)
     drawn = [
         _curve(name, points, x, y, colour, format, x_format, marks)
@@ -437,18 +379,3 @@ def _ends(curves: Mapping[str, Sequence[tuple[float, float]]], scale: Scale) -> 
     """Return the first and the last x, so that curves fill the width; the scale's own ends for a single x."""
     values = [x for points in curves.values() for x, _ in points]
     return (min(values), max(values)) if values and min(values) < max(values) else (scale.low, scale.high)
-
-
-def _round_step(step: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, not below ``step``."""
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
-
-
-def _log_scale(low: float, high: float) -> Scale:
-    """Return a scale of powers of ten; of powers of two below a factor of 100, as batch sizes are."""
-    base = 2.0 if high / low <= 100 else 10.0
-    first, last = math.floor(math.log(low, base) + 1e-9), math.ceil(math.log(high, base) - 1e-9)
-    last = max(last, first + 1)
-    stride = max(1, (last - first) // 6)
-    return Scale(base**first, base**last, [base**index for index in range(first, last + 1, stride)], True)
