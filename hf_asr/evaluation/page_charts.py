@@ -65,6 +65,7 @@ def interval_plot(
     format: Format = per_cent,
     zero: bool = True,
     line: float | None = None,
+    colours: Sequence[int] = (),
 ) -> Markup:
     """Return values as dots with whiskers, one row below the other, on one scale.
 
@@ -75,8 +76,9 @@ def interval_plot(
         format: How a value is written.
         zero: Whether the scale begins at 0.
         line: A value marked by an upright line in all rows, such as the whole set's.
+        colours: Palette index of each series; by default in order.
     """
-    return _rows_plot(rows, _dot, series, title, format, zero, line)
+    return _rows_plot(rows, _dot, series, title, format, zero, line, colours)
 
 
 def bar_chart(
@@ -86,9 +88,10 @@ def bar_chart(
     title: str = "",
     format: Format = per_cent,
     line: float | None = None,
+    colours: Sequence[int] = (),
 ) -> Markup:
     """Return values as bars from 0, with whiskers where there is an interval; arguments as :func:`interval_plot`."""
-    return _rows_plot(rows, _bar, series, title, format, True, line)
+    return _rows_plot(rows, _bar, series, title, format, True, line, colours)
 
 
 def stacked_bars(
@@ -218,12 +221,13 @@ def legend(names: Sequence[str], colours: Sequence[int] = ()) -> Markup:
 
 def _rows_plot(
     rows: Sequence[Row],
-    draw: Callable[[Bar, Scale, float, str], Markup],
+    draw: Callable[[Bar, int, Scale, float, str], Markup],
     series: Sequence[str],
     title: str,
     format: Format,
     zero: bool,
     line: float | None,
+    colours: Sequence[int],
 ) -> Markup:
     values = [end for row in rows for bar in row.bars for end in (bar.value, bar.low, bar.high) if end is not None]
     scale = make_scale([*values, *([] if line is None else [line])], zero=zero)
@@ -233,12 +237,12 @@ def _rows_plot(
         marks = [_gridlines(scale)]
         if line is not None:
             marks.append(_upright("mark", scale(line)))
-        marks += [
-            draw(bar, scale, 14 + 18 * place, _told(row, bar, series, format)) for place, bar in enumerate(row.bars)
-        ]
+        for place, bar in enumerate(row.bars):
+            colour = colours[bar.series] if colours else bar.series % NUMBER_OF_COLOURS
+            marks.append(draw(bar, colour, scale, 14 + 18 * place, _told(row, bar, series, format)))
         written = [_written(bar, format) for bar in row.bars]
         body.append(_grid_row(row.label, row.note, Markup("").join(marks), height, written, row.faint))
-    return _figure(title, legend(series), Markup('<div class="rows">{}</div>').format(Markup("").join(body)))
+    return _figure(title, legend(series, colours), Markup('<div class="rows">{}</div>').format(Markup("").join(body)))
 
 
 def _grid_row(label: str, note: str, marks: Markup, height: float, written: Sequence[str], faint: bool) -> Markup:
@@ -250,15 +254,15 @@ def _grid_row(label: str, note: str, marks: Markup, height: float, written: Sequ
     ).format(" faint" if faint else "", label, small, height, marks, numbers)
 
 
-def _dot(bar: Bar, scale: Scale, y: float, told: str) -> Markup:
-    dot = Markup('<circle class="s{}" cx="{:.2f}%" cy="{}" r="5"/>').format(bar.series, 100 * scale(bar.value), y)
-    return Markup("<g><title>{}</title>{}{}</g>").format(told, _whisker(bar, scale, y, f"l{bar.series}"), dot)
+def _dot(bar: Bar, colour: int, scale: Scale, y: float, told: str) -> Markup:
+    dot = Markup('<circle class="s{}" cx="{:.2f}%" cy="{}" r="5"/>').format(colour, 100 * scale(bar.value), y)
+    return Markup("<g><title>{}</title>{}{}</g>").format(told, _whisker(bar, scale, y, f"l{colour}"), dot)
 
 
-def _bar(bar: Bar, scale: Scale, y: float, told: str) -> Markup:
+def _bar(bar: Bar, colour: int, scale: Scale, y: float, told: str) -> Markup:
     left, right = sorted((100 * scale(0.0), 100 * scale(bar.value)))
     box = Markup('<rect class="s{}" x="{:.2f}%" y="{}" width="{:.2f}%" height="14" rx="2"/>').format(
-        bar.series, left, y - 7, right - left
+        colour, left, y - 7, right - left
     )
     return Markup("<g><title>{}</title>{}{}</g>").format(told, box, _whisker(bar, scale, y, "ink"))
 
