@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,14 @@ class ErrorCounts:
             "num_words": h + s + d,
         }
 
+    def alignment(self, row: int) -> list[tuple[str, str | None, str | None]]:
+        """Return a row's word alignment: (kind, reference, hypothesis), kind ``=``, ``S``, ``D`` or ``I``.
+
+        Words that are right stand together in one entry, the others one by one; a side without a word is None.
+        """
+        done = jiwer.process_words(self.reference_normalized[row], self.hypothesis_normalized[row])
+        return list(_entries(done.alignments[0], done.references[0], done.hypotheses[0]))
+
     def subset(self, mask: Any) -> ErrorCounts:
         """Return the utterances of a boolean mask or an index array, in that order."""
         rows = np.arange(len(self))[mask]
@@ -210,6 +219,19 @@ def _align(references: tuple[str, ...], hypotheses: tuple[str, ...]) -> tuple[Ed
         characters[:, rows] = _count(jiwer.process_characters(*pair).alignments)
     words.flags.writeable = characters.flags.writeable = False
     return EditColumns(*words), EditColumns(*characters)
+
+
+def _entries(
+    chunks: list[jiwer.AlignmentChunk], reference: list[str], hypothesis: list[str]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    for chunk in chunks:
+        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "equal":
+            yield "=", " ".join(said), " ".join(heard)
+        else:
+            kind = chunk.type[0].upper()
+            yield from ((kind, one, other) for one, other in itertools.zip_longest(said, heard))
 
 
 def _count(alignments: Iterable[list[jiwer.AlignmentChunk]]) -> NDArray[np.int64]:
