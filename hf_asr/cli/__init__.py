@@ -24,6 +24,8 @@ VERBS: dict[str, str] = {
     "demo": "train, test and transcribe with a small model, offline, on a CPU",
     "doctor": "look for what would spoil a run before it is started",
     "evaluate": "score a model on a split: WER, CER, intervals, predictions",
+    "report": "write the page about a run again, or about several side by side",
+    "inspect": "write a page about a corpus: hours, speakers, words, leaks, pictures of sound",
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
@@ -31,7 +33,7 @@ VERBS: dict[str, str] = {
 }
 
 # Verbs that take section.key=value anywhere between their options.
-WITH_OVERRIDES = frozenset({"doctor", "evaluate"})
+WITH_OVERRIDES = frozenset({"doctor", "evaluate", "inspect"})
 
 # What a shell reports for a program whose reader has gone.
 BROKEN_PIPE = 128 + 13

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hf_asr.cli.run_report import write_report
 from hf_asr.cli.summary import data_summary_of, sizes_of_run
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
@@ -51,6 +52,7 @@ def summarize_classifier(
         trainable=str(trainable),
         notes=notes,
     )
+    write_report([arguments.run_dir], rows=splits["test"].rows)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -63,7 +65,7 @@ def summarize_classifier(
     table.add_row("trained", Text(str(trainable)))
     for line in score_lines(results):
         table.add_row(*map(Text, line))
-    table.add_row("files", Text(f"{arguments.run_dir}: best_checkpoint/, test/, baseline/, README.md"))
+    table.add_row("files", Text(f"{arguments.run_dir}: best_checkpoint/, test/report.html, baseline/, README.md"))
     table.add_row("next", Text(advice(results)))
     Console().print(Panel(table, title=arguments.experiment.name))
 

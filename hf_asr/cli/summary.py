@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hf_asr.cli.run_report import write_report
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.evaluation.report import compare_results
@@ -91,7 +92,7 @@ def summarize_run(
     results: Mapping[str, Any],
     notes: list[str],
 ) -> None:
-    """Write README.md, the card, and print the summary on stdout; called on the main process.
+    """Write README.md, the card, and test/report.html, and print the summary on stdout; called on the main process.
 
     Args:
         arguments: The whole configuration.
@@ -120,6 +121,7 @@ def summarize_run(
         difference=difference,
         usage=trainer.family.usage,
     )
+    write_report([run_dir], rows=splits["test"].rows)
     screen = end_of_run_screen(
         name=arguments.experiment.name,
         run_dir=run_dir,

@@ -147,13 +147,15 @@ class ErrorCounts:
             "num_words": h + s + d,
         }
 
-    def alignment(self, row: int) -> list[tuple[str, str | None, str | None]]:
-        """Return a row's word alignment: (kind, reference, hypothesis), kind ``=``, ``S``, ``D`` or ``I``.
+    def alignment(self, row: int, characters: bool = False) -> list[tuple[str, str | None, str | None]]:
+        """Return a row's alignment: (kind, reference, hypothesis), kind ``=``, ``S``, ``D`` or ``I``.
 
-        Words that are right stand together in one entry, the others one by one; a side without a word is None.
+        What is right stands together in one entry, errors one by one; a side without a word is None.
         """
-        done = jiwer.process_words(self.reference_normalized[row], self.hypothesis_normalized[row])
-        return list(_entries(done.alignments[0], done.references[0], done.hypotheses[0]))
+        process = jiwer.process_characters if characters else jiwer.process_words
+        done = process(self.reference_normalized[row], self.hypothesis_normalized[row])
+        join = "" if characters else " "
+        return list(_entries(done.alignments[0], done.references[0], done.hypotheses[0], join))
 
     def subset(self, mask: Any) -> ErrorCounts:
         """Return the utterances of a boolean mask or an index array, in that order."""
@@ -222,13 +224,13 @@ def _align(references: tuple[str, ...], hypotheses: tuple[str, ...]) -> tuple[Ed
 
 
 def _entries(
-    chunks: list[jiwer.AlignmentChunk], reference: list[str], hypothesis: list[str]
+    chunks: list[jiwer.AlignmentChunk], reference: list[str], hypothesis: list[str], join: str
 ) -> Iterator[tuple[str, str | None, str | None]]:
     for chunk in chunks:
         said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type == "equal":
-            yield "=", " ".join(said), " ".join(heard)
+            yield "=", join.join(said), join.join(heard)
         else:
             kind = chunk.type[0].upper()
             yield from ((kind, one, other) for one, other in itertools.zip_longest(said, heard))

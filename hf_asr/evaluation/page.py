@@ -228,7 +228,7 @@ def note(text: str | Markup) -> Markup:
 
 def player(audio: bytes, media_type: str = "audio/ogg") -> Markup:
     """Return a player of encoded audio that lies in the page."""
-    return Markup('<audio controls preload="none" src="{}"></audio>').format(_data_address(audio, media_type))
+    return Markup('<audio controls preload="metadata" src="{}"></audio>').format(_data_address(audio, media_type))
 
 
 def picture(data: bytes, description: str, media_type: str = "image/png") -> Markup:

@@ -31,10 +31,12 @@ def analyse_predictions(predictions: Sequence[Prediction], rate: str = "wer") ->
     """Return slices by duration, reference length and speaker, and the confusions of words.
 
     Args:
-        predictions: Rows of test_predictions.csv.
-        rate: ``cer`` counts characters, for languages that are written without spaces.
+        predictions: Rows of test_predictions.csv; of :func:`in_characters` for ``cer``.
+        rate: Which rate the counts make, ``wer`` or ``cer``.
     """
-    errors, lengths = _columns(predictions, rate)
+    names = ("substitutions", "deletions", "insertions", "hits")
+    s, d, i, h = (np.array([row[name] for row in predictions], dtype=np.float64) for name in names)
+    errors, lengths = s + d + i, h + s + d
     slices = [
         _ranges(name, unit, bounds, values, errors, lengths, rate)
         for name, unit, bounds, values in (
@@ -45,17 +47,22 @@ def analyse_predictions(predictions: Sequence[Prediction], rate: str = "wer") ->
     speakers = [row["speaker"] for row in predictions]
     if len(set(speakers) - {""}) > 1:
         slices.append(_values("speaker", speakers, errors, lengths, rate))
-    return {"rate": rate, "slices": slices, "confusions": {"words": confusions(predictions)}, "findings": {}}
+    return {
+        "rate": rate,
+        "slices": slices,
+        "confusions": {"characters" if rate == "cer" else "words": confusions(predictions, rate == "cer")},
+        "findings": {},
+    }
 
 
-def confusions(predictions: Sequence[Prediction]) -> dict[str, list[dict[str, Any]]]:
+def confusions(predictions: Sequence[Prediction], characters: bool = False) -> dict[str, list[dict[str, Any]]]:
     """Return the most frequent substitutions, deletions and insertions of words, each with an example."""
     wrong = [row for row in predictions if row["substitutions"] + row["deletions"] + row["insertions"]]
     if len(wrong) > MOST_ALIGNED:
         wrong = [wrong[index * len(wrong) // MOST_ALIGNED] for index in range(MOST_ALIGNED)]
     found: dict[str, Counter[tuple[str | None, str | None]]] = {kind: Counter() for kind in "SDI"}
     examples: dict[tuple[str, str | None, str | None], Prediction] = {}
-    for row, alignment in zip(wrong, align(wrong), strict=True):
+    for row, alignment in zip(wrong, align(wrong, characters), strict=True):
         for kind, reference, hypothesis in alignment:
             if kind != "=":
                 found[kind][reference, hypothesis] += 1
@@ -67,16 +74,35 @@ def confusions(predictions: Sequence[Prediction]) -> dict[str, list[dict[str, An
     }
 
 
-def align(predictions: Sequence[Prediction]) -> list[list[tuple[str, str | None, str | None]]]:
+def align(
+    predictions: Sequence[Prediction], characters: bool = False
+) -> list[list[tuple[str, str | None, str | None]]]:
     """Return the word alignment of each prediction: (kind, reference, hypothesis), kind ``=``, ``S``, ``D`` or ``I``.
 
-    Words that are right stand together in one entry, the others one by one.
+    What is right stands together in one entry, errors stand one by one.
     """
     if not any(row["reference_normalized"].strip() for row in predictions):
         return [_only_insertions(row) for row in predictions]
     columns = ([row[f"{side}_normalized"] for row in predictions] for side in ("reference", "hypothesis"))
     counts = count_errors(*columns, normalizer="none")
-    return [[(kind, one, other) for kind, one, other in counts.alignment(row)] for row in range(len(predictions))]
+    return [
+        [(kind, one, other) for kind, one, other in counts.alignment(row, characters)]
+        for row in range(len(predictions))
+    ]
+
+
+def in_characters(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return the predictions with their errors counted in characters, for languages written without spaces."""
+    if not any(row["reference_normalized"].strip() for row in predictions):
+        return [dict(row) for row in predictions]
+    sides = ([row[f"{side}_normalized"] for row in predictions] for side in ("reference", "hypothesis"))
+    columns = count_errors(*sides, normalizer="none").characters
+    names = ("substitutions", "deletions", "insertions", "hits")
+    counted = zip(columns.substitutions, columns.deletions, columns.insertions, columns.hits, strict=True)
+    return [
+        {**row, **dict(zip(names, map(int, counts), strict=True))}
+        for row, counts in zip(predictions, counted, strict=True)
+    ]
 
 
 def _only_insertions(row: Prediction) -> list[tuple[str, str | None, str | None]]:
@@ -86,17 +112,6 @@ def _only_insertions(row: Prediction) -> list[tuple[str, str | None, str | None]
 def _confusion(pair: tuple[str | None, str | None], count: int, row: Prediction) -> dict[str, Any]:
     example = {"id": row["id"], "reference": row["reference_normalized"], "hypothesis": row["hypothesis_normalized"]}
     return {"reference": pair[0], "hypothesis": pair[1], "count": count, "examples": [example]}
-
-
-def _columns(predictions: Sequence[Prediction], rate: str) -> tuple[Any, Any]:
-    """Return errors and reference lengths of each prediction."""
-    if rate == "cer" and any(row["reference_normalized"].strip() for row in predictions):
-        sides = ([row[f"{side}_normalized"] for row in predictions] for side in ("reference", "hypothesis"))
-        characters = count_errors(*sides, normalizer="none").characters
-        return characters.errors.astype(np.float64), characters.reference_length.astype(np.float64)
-    names = ("substitutions", "deletions", "insertions", "hits")
-    s, d, i, h = (np.array([row[name] for row in predictions], dtype=np.float64) for name in names)
-    return s + d + i, h + s + d
 
 
 def _ranges(

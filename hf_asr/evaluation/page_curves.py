@@ -42,12 +42,11 @@ def training_curves(runs: Sequence[Run], names: Sequence[str]) -> Markup:
     trained = [(name, run) for name, run in zip(names, runs, strict=True) if run.epochs]
     if not trained:
         return Markup("")
-    charts = [chart for title, keys in CHARTS.items() if (chart := _chart(title, keys, trained))]
-    return columns(charts) + _remark(trained)
+    charts = [chart for title, keys in CHARTS.items() if (chart := _chart(title, keys, trained, len(runs) > 1))]
+    return columns(charts) + _remark(trained, len(runs) > 1)
 
 
-def _chart(title: str, keys: dict[str, str], trained: Sequence[tuple[str, Run]]) -> Markup:
-    several = len(trained) > 1
+def _chart(title: str, keys: dict[str, str], trained: Sequence[tuple[str, Run]], several: bool) -> Markup:
     series = {}
     for name, run in trained:
         for key, label in keys.items():
@@ -68,14 +67,14 @@ def _chart(title: str, keys: dict[str, str], trained: Sequence[tuple[str, Run]])
     )
 
 
-def _remark(trained: Sequence[tuple[str, Run]]) -> Markup:
+def _remark(trained: Sequence[tuple[str, Run]], several: bool) -> Markup:
     """Return when the best validation was."""
     best = []
     for name, run in trained:
         scored = [entry for entry in run.epochs if _is_number(entry.get("eval_wer"))]
         if scored:
             entry = min(scored, key=lambda entry: float(entry["eval_wer"]))
-            start = f"{name}: lowest" if len(trained) > 1 else "Lowest"
+            start = f"{name}: lowest" if several else "Lowest"
             best.append(f"{start} validation WER {per_cent(entry['eval_wer'])} at epoch {entry['epoch']:.4g}.")
     return note(" ".join(best)) if best else Markup("")
 

@@ -48,7 +48,10 @@ def slice_plots(systems: Sequence[Scored], colours: Sequence[int]) -> Markup:
 
 def confusion_tables(scored: Scored) -> Markup:
     """Return the words that were mistaken, left out and added, most frequent first."""
-    words = (scored.analysis or {}).get("confusions", {}).get("words", {})
+    if "confusion_matrix" in scored.results:
+        return _matrix(scored)
+    kind = "characters" if rate_of(scored) == "cer" else "words"
+    words = (scored.analysis or {}).get("confusions", {}).get(kind, {})
     head = {"substitutions": ("said", "written", "times", "such as"), "deletions": ("said", "times", "such as")}
     head["insertions"] = ("written", "times", "such as")
     parts = []
@@ -82,6 +85,16 @@ def writing_facts(scored: Scored) -> Markup:
         if entry and entry["rate"] is not None:
             pairs.append((name, f"{per_cent(entry['rate'])} wrong ({entry['errors']:,} of {entry['words']:,} words)"))
     return facts(pairs) + _differences(normal) if pairs else Markup("")
+
+
+def _matrix(scored: Scored) -> Markup:
+    """Return a classifier's confusions: a row a true class, a column what was named."""
+    names = scored.results["classes"]
+    rows = [
+        (name, *counts, per_cent(recall) if (recall := scored.results["recall"][name]) is not None else None)
+        for name, counts in zip(names, scored.results["confusion_matrix"], strict=True)
+    ]
+    return table(("true class", *names, "recall"), rows, numbers=range(1, len(names) + 2))
 
 
 def _differences(normal: Mapping[str, Any]) -> Markup:

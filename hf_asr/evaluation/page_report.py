@@ -160,7 +160,7 @@ def size_tile(results: Mapping[str, Any]) -> Tile:
 
 def summary(runs: Sequence[Run], systems: Sequence[Scored], colours: Sequence[int]) -> Markup:
     """Return the rates with their intervals, the kinds of errors, the sentence on the difference, and all numbers."""
-    parts = [change_sentence(run) for run in runs] if len(runs) == 1 else []
+    parts = [change_sentence(runs[0]) if len(runs) == 1 else other_clips(systems)]
     words = [(place, scored) for place, scored in enumerate(systems) if scored.writes_words]
     if words:
         rows = [Row(rate.upper(), [_bar(rate, scored, place) for place, scored in words]) for rate in ("wer", "cer")]
@@ -179,6 +179,23 @@ def summary(runs: Sequence[Run], systems: Sequence[Scored], colours: Sequence[in
     return join([*parts, scores_table(runs)])
 
 
+def other_clips(systems: Sequence[Scored]) -> Markup:
+    """Return a warning where results are set side by side that are not of the same clips or normalizer."""
+    first = systems[0]
+    ids = [{row["id"] for row in system.predictions} for system in systems]
+    others = [
+        system.name
+        for system, known in zip(systems[1:], ids[1:], strict=True)
+        if known != ids[0] or system.results.get("normalizer") != first.results.get("normalizer")
+    ]
+    if not others:
+        return Markup("")
+    return Markup('<p class="finding">{}</p>').format(
+        f"{', '.join(others)}: scored on other clips than {first.name}, or with another normalizer. The numbers stand "
+        "beside each other and say nothing about which is better."
+    )
+
+
 def _bar(rate: str, scored: Scored, place: int) -> Bar:
     low, high = scored.results[f"{rate}_interval"]
     return Bar(scored.results[rate], low, high, place)
@@ -192,7 +209,7 @@ def change_sentence(run: Run) -> Markup:
     low, high = (_points(end) for end in (found.low, found.high))
     sure = "is beyond chance" if found.significant else "may be chance"
     return paragraph(
-        f"On the same clips the WER changed by {_points(found.difference)} points, 95 % interval {low} to {high} "
+        f"On the same clips the {rate_of(run.after).upper()} changed by {_points(found.difference)} points, 95 % interval {low} to {high} "
         f"(paired, drawn by {found.by}; p = {found.p_value:.3f}). The change {sure}."
     )
 

@@ -22,7 +22,7 @@ from hf_asr.evaluation.intervals import (
     resampled_rates,
     speakers_for_test,
 )
-from hf_asr.evaluation.page_analysis import analyse_predictions
+from hf_asr.evaluation.page_analysis import analyse_predictions, in_characters
 from hf_asr.evaluation.report import PREDICTIONS, RESULTS, read_predictions, read_results
 from hf_asr.text import cer_first
 
@@ -39,7 +39,8 @@ class Scored:
     Attributes:
         name: What a reader knows it by: ``before``, ``after``, or its run's name.
         results: What test_results.json holds.
-        predictions: Rows of test_predictions.csv; empty where they were not kept, or for a classifier.
+        predictions: Rows of test_predictions.csv, errors counted in characters where CER comes first; empty where they
+            were not kept, or for a classifier.
         analysis: What test_detailed_analysis.json holds, or the same made of the predictions; None without them.
     """
 
@@ -116,7 +117,7 @@ def rate_of(scored: Scored) -> str:
 
 
 def difference(run: Run) -> PairedDifference | None:
-    """Return how the WER changed, drawn over the same clips of both sides; None where they cannot be paired."""
+    """Return how the rate that comes first changed, drawn over the same clips of both sides; None where they cannot be paired."""
     if run.before is None or not run.before.predictions or not run.after.predictions:
         return None
     first, second = ({row["id"]: row for row in side.predictions} for side in (run.before, run.after))
@@ -136,12 +137,12 @@ def difference(run: Run) -> PairedDifference | None:
 
 
 def edits(row: Prediction) -> int:
-    """Return the word errors of a prediction."""
+    """Return the errors of a prediction: of words, or of characters where CER comes first."""
     return int(row["substitutions"] + row["deletions"] + row["insertions"])
 
 
 def length(row: Prediction) -> int:
-    """Return the words of a prediction's reference."""
+    """Return the words of a prediction's reference, or its characters where CER comes first."""
     return int(row["hits"] + row["substitutions"] + row["deletions"])
 
 
@@ -158,8 +159,11 @@ def _read_scored(name: str, folder: Path, language: str | None) -> Scored:
         return Scored(name, results, (), _read(folder / ANALYSIS, None))
     predictions = read_predictions(folder)
     analysis = _read(folder / ANALYSIS, None)
+    rate = analysis["rate"] if analysis else "cer" if cer_first(language) else "wer"
+    if rate == "cer":
+        predictions = in_characters(predictions)
     if analysis is None:
-        analysis = analyse_predictions(predictions, "cer" if cer_first(language) else "wer")
+        analysis = analyse_predictions(predictions, rate)
     return Scored(name, results, predictions, analysis)
 
 

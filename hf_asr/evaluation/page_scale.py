@@ -16,7 +16,7 @@ def per_cent(rate: float) -> str:
 
 def plain(value: float) -> str:
     """Return a number with as many digits as are worth reading."""
-    if isinstance(value, int) or (abs(value) >= 1000 and math.isfinite(value)):
+    if math.isfinite(value) and (value == int(value) or abs(value) >= 1000):
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
 

@@ -10,10 +10,12 @@ from markupsafe import Markup
 
 from hf_asr.evaluation.page import join, note, player
 from hf_asr.evaluation.page_analysis import align
-from hf_asr.evaluation.page_run import Prediction, Scored, edits, length
+from hf_asr.evaluation.page_run import Prediction, Scored, edits, length, rate_of
 from hf_asr.evaluation.page_scale import per_cent
 
 MOST_LISTED = 300
+# The others appear when asked for; without a script all of them stand there.
+SHOWN_AT_FIRST = 20
 # A recording of an hour has 10,000 words: behind so many a text is cut on the page, not in the CSV.
 MOST_WORDS = 400
 
@@ -47,7 +49,7 @@ class Listed:
     Attributes:
         row: Prediction of the system that the list is sorted by.
         rows: Prediction of each system, in the systems' order; None where it did not score this clip.
-        errors: Word errors.
+        errors: Errors.
         change: Errors more than the first system's; 0 with a single system.
     """
 
@@ -90,7 +92,9 @@ def utterance_list(
     """
     if not listed:
         return Markup("")
-    columns = [_aligned([item.rows[place] for item in listed]) for place in range(len(systems))]
+    columns = [
+        _aligned([item.rows[place] for item in listed], rate_of(systems[-1]) == "cer") for place in range(len(systems))
+    ]
     items = [
         _item(item, [column[row] for column in columns], systems, clips.get(item.row["id"]))
         for row, item in enumerate(listed)
@@ -102,9 +106,10 @@ def utterance_list(
         if missing
         else f"All {total:,} utterances are here."
     )
-    return Markup('<div data-list>{}{}{}<ul class="items">{}</ul></div>').format(
-        note(rest), _key(), _tools(len(systems) > 1, bool(clips)), join(items)
-    )
+    return Markup(
+        '<div data-list="{}">{}{}{}<ul class="items">{}</ul>'
+        '<button type="button" class="more" hidden>show more</button></div>'
+    ).format(SHOWN_AT_FIRST, note(rest), _key(), _tools(len(systems) > 1, bool(clips)), join(items))
 
 
 def aligned_words(alignment: Sequence[tuple[str, str | None, str | None]]) -> Markup:
@@ -139,9 +144,11 @@ def _listed(row: Prediction, rows: Sequence[Prediction | None]) -> Listed:
     return Listed(row, rows, edits(row), edits(row) - edits(first) if first is not None and len(rows) > 1 else 0)
 
 
-def _aligned(rows: Sequence[Prediction | None]) -> list[Sequence[tuple[str, str | None, str | None]] | None]:
+def _aligned(
+    rows: Sequence[Prediction | None], characters: bool
+) -> list[Sequence[tuple[str, str | None, str | None]] | None]:
     known = [row for row in rows if row is not None]
-    found = iter(align(known) if known else [])
+    found = iter(align(known, characters) if known else [])
     return [None if row is None else next(found) for row in rows]
 
 
@@ -152,8 +159,9 @@ def _item(
     audio: bytes | None,
 ) -> Markup:
     row, words = item.row, length(item.row)
+    unit = "characters" if rate_of(systems[-1]) == "cer" else "words"
     errors = "1 error" if item.errors == 1 else f"{item.errors} errors"
-    told = [f"{words} words", f"{row['duration']:.1f} s" if row["duration"] is not None else "", row["speaker"]]
+    told = [f"{words} {unit}", f"{row['duration']:.1f} s" if row["duration"] is not None else "", row["speaker"]]
     heading = Markup("<b>{}</b> <span>{}</span> {} <code>{}</code>").format(
         errors,
         per_cent(_rate(row)) if words else "an empty reference",

@@ -29,31 +29,37 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   }));
 }
 
-// A list whose items carry their values as data-*: a search, a choice of tags, an order.
+// A list whose items carry their values as data-*: a search, a choice of tags, an order, and some more at a time.
 for (const list of document.querySelectorAll("[data-list]")) {
+  const step = Number(list.dataset.list);
   const items = [...list.querySelectorAll(".item")];
   const holder = list.querySelector(".items");
   const [search, tag, sort] = ["search", "tag", "sort"].map((name) => list.querySelector(`[name=${name}]`));
   const output = list.querySelector("output");
+  const more = list.querySelector(".more");
   const texts = new Map(items.map((item) => [item, item.textContent.toLowerCase()]));
+  let limit = step;
   const refresh = () => {
     const wanted = search.value.trim().toLowerCase();
-    let shown = 0;
-    for (const item of items) {
-      const tags = item.dataset.tags.split(" ");
-      item.hidden = !texts.get(item).includes(wanted) || !(tag.value === "" || tags.includes(tag.value));
-      shown += !item.hidden;
-    }
-    output.textContent = `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")} shown`;
+    const fits = (item) => texts.get(item).includes(wanted)
+      && (tag.value === "" || item.dataset.tags.split(" ").includes(tag.value));
+    let found = 0;
+    for (const item of items) item.hidden = !fits(item) || ++found > limit;
+    const shown = Math.min(found, limit);
+    output.textContent = `${shown.toLocaleString("en")} of ${found.toLocaleString("en")}`;
+    more.hidden = found <= limit;
   };
+  const fromTheTop = () => { limit = step; refresh(); };
   const order = () => {
     const [name, direction] = sort.value.split(" ");
     items.sort((a, b) => compare(a.dataset[name], b.dataset[name], direction === "down" ? -1 : 1));
     holder.append(...items);
+    fromTheTop();
   };
-  search.addEventListener("input", refresh);
-  tag.addEventListener("change", refresh);
+  search.addEventListener("input", fromTheTop);
+  tag.addEventListener("change", fromTheTop);
   sort.addEventListener("change", order);
+  more.addEventListener("click", () => { limit += 5 * step; refresh(); });
   refresh();
 }
 
