@@ -209,8 +209,8 @@ def change_sentence(run: Run) -> Markup:
     low, high = (_points(end) for end in (found.low, found.high))
     sure = "is beyond chance" if found.significant else "may be chance"
     return paragraph(
-        f"On the same clips the {rate_of(run.after).upper()} changed by {_points(found.difference)} points, 95 % interval {low} to {high} "
-        f"(paired, drawn by {found.by}; p = {found.p_value:.3f}). The change {sure}."
+        f"On the same clips {rate_of(run.after).upper()} changed by {_points(found.difference)} points, 95 % interval "
+        f"{low} to {high} (paired, drawn by {found.by}; p = {found.p_value:.3f}). The change {sure}."
     )
 
 

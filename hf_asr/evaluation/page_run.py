@@ -117,7 +117,7 @@ def rate_of(scored: Scored) -> str:
 
 
 def difference(run: Run) -> PairedDifference | None:
-    """Return how the rate that comes first changed, drawn over the same clips of both sides; None where they cannot be paired."""
+    """Return how the first rate changed, drawn over the same clips of both sides; None where they cannot be paired."""
     if run.before is None or not run.before.predictions or not run.after.predictions:
         return None
     first, second = ({row["id"]: row for row in side.predictions} for side in (run.before, run.after))
