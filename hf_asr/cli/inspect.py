@@ -141,13 +141,14 @@ def sample_clip(split: str, row: dict[str, Any]) -> SampleClip:
     from hf_asr.cli.spectrogram import spectrogram_png
     from hf_asr.data.audio import SAMPLE_RATE, encode, load
     from hf_asr.evaluation.page_corpus import SampleClip
+    from hf_asr.evaluation.page_scale import short_name
     from hf_asr.utterance import AudioRef
 
     samples = load(AudioRef(**row["audio"]))
     seconds = len(samples) / SAMPLE_RATE
     samples = samples[: int(LONGEST_CLIP * SAMPLE_RATE)]
     audio = encode(samples, SAMPLE_RATE, "opus", compression=COMPRESSION)
-    speaker = f", {row['speaker']}" if row["speaker"] else ""
+    speaker = f", {short_name(row['speaker'])}" if row["speaker"] else ""
     return SampleClip(split, row["id"], row["text"], spectrogram_png(samples), audio, f"{seconds:.1f} s{speaker}")
 
 

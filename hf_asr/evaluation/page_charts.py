@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hf_asr.evaluation.page_scale import Format, Scale, make_scale, per_cent, plain
+from hf_asr.evaluation.page_scale import Format, Scale, make_scale, per_cent, plain, short_name
 
 PLOT_HEIGHT = 170
 # A curve of more points looks the same; each point costs 15 bytes.
@@ -249,9 +249,9 @@ def _grid_row(label: str, note: str, marks: Markup, height: float, written: Sequ
     small = Markup(" <small>{}</small>").format(note) if note else ""
     numbers = Markup("").join(Markup("<span>{}</span>").format(text) for text in written)
     return Markup(
-        '<div class="row{}"><span class="label">{}{}</span><svg class="strip" height="{}" aria-hidden="true">{}</svg>'
+        '<div class="row{}"><span class="label" title="{}">{}{}</span><svg class="strip" height="{}" aria-hidden="true">{}</svg>'
         '<span class="numbers">{}</span></div>'
-    ).format(" faint" if faint else "", label, small, height, marks, numbers)
+    ).format(" faint" if faint else "", label, short_name(label, 40), small, height, marks, numbers)
 
 
 def _dot(bar: Bar, colour: int, scale: Scale, y: float, told: str) -> Markup:

@@ -22,7 +22,7 @@ from hf_asr.evaluation.page import (
     tiles,
 )
 from hf_asr.evaluation.page_charts import Bar, Row, bar_chart, histogram
-from hf_asr.evaluation.page_scale import per_cent, plain
+from hf_asr.evaluation.page_scale import counted, per_cent, plain
 
 MOST_SPEAKERS = 12
 MOST_CHARACTERS = 60
@@ -148,11 +148,11 @@ def findings(facts: Mapping[str, Any]) -> Markup:
     for name, split in facts["splits"].items():
         rates = split["characters_per_second"]
         told = {
-            "clips have no transcript": split["empty_texts"],
-            f"clips have more than {plain(rates['above'] or 0)} characters a second": rates["num_fast"],
-            f"clips have less than {plain(rates['below'] or 0)} characters a second": rates["num_slow"],
+            "without a transcript": split["empty_texts"],
+            f"with more than {plain(rates['above'] or 0)} characters a second": rates["num_fast"],
+            f"with less than {plain(rates['below'] or 0)} characters a second": rates["num_slow"],
         }
-        lines += [f"{name}: {number:,} {text}" for text, number in told.items() if number]
+        lines += [f"{name}: {counted(number, 'clip')} {text}" for text, number in told.items() if number]
     if not lines:
         return Markup('<p class="fine">{}</p>').format(
             "No clip, sentence or speaker is in two splits, no transcript is empty, every text fits its clip."
@@ -189,9 +189,11 @@ def speakers(splits: Mapping[str, Any]) -> Markup:
         most = split["speakers"]["most"][:MOST_SPEAKERS]
         if not most:
             continue
-        rows = [Row(entry["speaker"], [Bar(entry["seconds"] / 60)], f"{entry['utterances']:,} clips") for entry in most]
+        rows = [
+            Row(entry["speaker"], [Bar(entry["seconds"] / 60)], counted(entry["utterances"], "clip")) for entry in most
+        ]
         title = f"{name}: minutes of the {len(rows)} who said most, of {split['speakers']['number']:,}"
-        charts.append(bar_chart(rows, title=title, format="{:.1f}".format, colours=[place]))
+        charts.append(bar_chart(rows, title=title, colours=[place]))
     unknown = sum(split["speakers"]["unknown"] for split in splits.values())
     remark = note(f"{unknown:,} clips have no speaker.") if unknown else Markup("")
     return columns(charts, wide=True) + remark if charts else remark
@@ -258,7 +260,8 @@ def duplicates(splits: Mapping[str, Any]) -> Markup:
         if not found["sentences"]:
             parts.append(note(f"{name}: none."))
             continue
-        told = f"{name}: {found['sentences']:,} sentences in {found['utterances']:,} clips ({per_cent(found['share'])})"
+        sentences = counted(found["sentences"], "sentence")
+        told = f"{name}: {sentences} in {found['utterances']:,} clips ({per_cent(found['share'])})"
         rows = [(Markup('<span dir="auto">{}</span>').format(e["text"][:200]), e["count"]) for e in found["most"]]
         parts.append(details(told, table(("sentence", "clips"), rows, numbers=[1])))
     return join(parts)

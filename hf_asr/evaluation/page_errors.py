@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hf_asr.evaluation.page import Cell, columns, details, facts, join, note, table
 from hf_asr.evaluation.page_charts import Bar, Row, interval_plot
 from hf_asr.evaluation.page_run import Scored, rate_of
-from hf_asr.evaluation.page_scale import per_cent
+from hf_asr.evaluation.page_scale import counted, per_cent
 
 # Rows of a plot; a corpus may have 1,000 speakers, the plot shows the worst and says how many there are.
 MOST_ROWS = 12
@@ -137,7 +137,7 @@ def _slice_row(group: Mapping[str, Any], rate: str, known: Sequence[Mapping[str,
         if same is not None and same.get(rate) is not None:
             low, high = same["interval"] or (None, None)
             bars.append(Bar(same[rate], low, high, place))
-    remark = f"{group['utterances']:,} clips" + (", worse than the rest" if group["worse"] else "")
+    remark = counted(group["utterances"], "clip") + (", worse than the rest" if group["worse"] else "")
     return Row(str(group["label"]), bars, remark, bool(group["small"]))
 
 

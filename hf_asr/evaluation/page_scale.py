@@ -21,6 +21,16 @@ def plain(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 clip, 2 clips."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def short_name(name: str, most: int = 24) -> str:
+    """Return a name that fits beside a chart: Common Voice's speakers have 128 letters, the first ten tell them."""
+    return name if len(name) <= most else f"{name[:10]}…{name[-4:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """From a value to a place between 0 and 1.

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hf_asr.evaluation.page import join, note, player
 from hf_asr.evaluation.page_analysis import align
 from hf_asr.evaluation.page_run import Prediction, Scored, edits, length, rate_of
-from hf_asr.evaluation.page_scale import per_cent
+from hf_asr.evaluation.page_scale import counted, per_cent, short_name
 
 MOST_LISTED = 300
 # The others appear when asked for; without a script all of them stand there.
@@ -160,8 +160,12 @@ def _item(
 ) -> Markup:
     row, words = item.row, length(item.row)
     unit = "characters" if rate_of(systems[-1]) == "cer" else "words"
-    errors = "1 error" if item.errors == 1 else f"{item.errors} errors"
-    told = [f"{words} {unit}", f"{row['duration']:.1f} s" if row["duration"] is not None else "", row["speaker"]]
+    errors = counted(item.errors, "error")
+    told = [
+        f"{words} {unit}",
+        f"{row['duration']:.1f} s" if row["duration"] is not None else "",
+        short_name(row["speaker"]),
+    ]
     heading = Markup("<b>{}</b> <span>{}</span> {} <code>{}</code>").format(
         errors,
         per_cent(_rate(row)) if words else "an empty reference",
