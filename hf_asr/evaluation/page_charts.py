@@ -249,8 +249,8 @@ def _grid_row(label: str, note: str, marks: Markup, height: float, written: Sequ
     small = Markup(" <small>{}</small>").format(note) if note else ""
     numbers = Markup("").join(Markup("<span>{}</span>").format(text) for text in written)
     return Markup(
-        '<div class="row{}"><span class="label" title="{}">{}{}</span><svg class="strip" height="{}" aria-hidden="true">{}</svg>'
-        '<span class="numbers">{}</span></div>'
+        '<div class="row{}"><span class="label" title="{}">{}{}</span>'
+        '<svg class="strip" height="{}" aria-hidden="true">{}</svg><span class="numbers">{}</span></div>'
     ).format(" faint" if faint else "", label, short_name(label, 40), small, height, marks, numbers)
 
 

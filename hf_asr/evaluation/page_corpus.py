@@ -212,7 +212,9 @@ def words(splits: Mapping[str, Any]) -> Markup:
     rows = [
         (Markup('<span dir="auto">{}</span>').format(e["word"]), e["count"]) for e in first[1]["most_frequent_words"]
     ]
-    frequent = table(("word", "times"), rows, numbers=[1], caption=f"{first[0]}: most frequent words") if rows else ""
+    frequent = (
+        table(("word", "times"), rows, numbers=[1], caption=f"{first[0]}: most frequent words") if rows else Markup("")
+    )
     rare = first[1]["words_once"]
     share = per_cent(rare / first[1]["vocabulary"]) if first[1]["vocabulary"] else "none"
     once = note(f"{rare:,} of train's {first[1]['vocabulary']:,} words ({share}) were said once.")

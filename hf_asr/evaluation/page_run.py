@@ -150,7 +150,7 @@ def _summed(errors: NDArray[np.float64], words: NDArray[np.float64], speakers: S
     if speakers is None:
         return Units(errors, words)
     _, group = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    return Units(np.bincount(group, errors), np.bincount(group, words))
+    return Units(*(np.bincount(group, column).astype(np.float64) for column in (errors, words)))
 
 
 def _read_scored(name: str, folder: Path, language: str | None) -> Scored:
