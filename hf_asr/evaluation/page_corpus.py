@@ -25,6 +25,7 @@ from hf_asr.evaluation.page_charts import Bar, Row, bar_chart, histogram
 from hf_asr.evaluation.page_scale import counted, per_cent, plain
 
 MOST_SPEAKERS = 12
+MOST_WORDS = 15
 MOST_CHARACTERS = 60
 
 
@@ -193,7 +194,7 @@ def speakers(splits: Mapping[str, Any]) -> Markup:
             Row(entry["speaker"], [Bar(entry["seconds"] / 60)], counted(entry["utterances"], "clip")) for entry in most
         ]
         title = f"{name}: minutes of the {len(rows)} who said most, of {split['speakers']['number']:,}"
-        charts.append(bar_chart(rows, title=title, colours=[place]))
+        charts.append(bar_chart(rows, title=title, format=plain, colours=[place]))
     unknown = sum(split["speakers"]["unknown"] for split in splits.values())
     remark = note(f"{unknown:,} clips have no speaker.") if unknown else Markup("")
     return columns(charts, wide=True) + remark if charts else remark
@@ -201,24 +202,22 @@ def speakers(splits: Mapping[str, Any]) -> Markup:
 
 def words(splits: Mapping[str, Any]) -> Markup:
     """Return frequent words, those that train lacks, and the characters."""
-    parts = []
-    for name, split in splits.items():
+    name, first = next(iter(splits.items()))
+    share = per_cent(first["words_once"] / first["vocabulary"]) if first["vocabulary"] else "none"
+    once = note(f"{first['words_once']:,} of {name}'s {first['vocabulary']:,} words ({share}) were said once.")
+    parts = [_word_table(first["most_frequent_words"], f"{name}: most frequent words")]
+    for other, split in splits.items():
         missing = split["out_of_vocabulary"]
         if missing and missing["types"]:
-            rows = [(Markup('<span dir="auto">{}</span>').format(e["word"]), e["count"]) for e in missing["most"]]
-            caption = f"{name}: {missing['types']:,} words that train does not have ({per_cent(missing['token_rate'])})"
-            parts.append(table(("word", "times"), rows, numbers=[1], caption=caption))
-    first = next(iter(splits.items()))
-    rows = [
-        (Markup('<span dir="auto">{}</span>').format(e["word"]), e["count"]) for e in first[1]["most_frequent_words"]
-    ]
-    frequent = (
-        table(("word", "times"), rows, numbers=[1], caption=f"{first[0]}: most frequent words") if rows else Markup("")
-    )
-    rare = first[1]["words_once"]
-    share = per_cent(rare / first[1]["vocabulary"]) if first[1]["vocabulary"] else "none"
-    once = note(f"{rare:,} of train's {first[1]['vocabulary']:,} words ({share}) were said once.")
-    return once + columns([frequent, *parts]) + characters(first[1])
+            told = f"{missing['types']:,} words that train does not have ({per_cent(missing['token_rate'])})"
+            parts.append(_word_table(missing["most"], f"{other}: {told}"))
+    return once + columns(parts) + characters(first)
+
+
+def _word_table(found: Sequence[Mapping[str, Any]], caption: str) -> Markup:
+    word = Markup('<span dir="auto">{}</span>')
+    rows = [(word.format(entry["word"]), entry["count"]) for entry in found[:MOST_WORDS]]
+    return table(("word", "times"), rows, numbers=[1], caption=caption) if rows else Markup("")
 
 
 def characters(split: Mapping[str, Any]) -> Markup:
