@@ -110,7 +110,7 @@ def texts_of(split: Split, normalizer: str) -> SplitTexts:
         columns["speaker"],
         columns["duration"],
         columns["label"],
-        split.drops.counts(),
+        split.drops.reasons,
         split.warnings,
     )
 

@@ -36,7 +36,7 @@ class SplitTexts:
         speakers: Speakers, empty where unknown.
         durations: Seconds; None where unknown.
         labels: Classes, empty where there are none.
-        drops: Reason to clips that the corpus or its filters left out.
+        drops: Reason to the clips that the corpus or its filters left out, each its id and a detail.
         leaks: Sentences about what it shares with an earlier split.
     """
 
@@ -47,7 +47,7 @@ class SplitTexts:
     speakers: Sequence[str]
     durations: Sequence[Seconds | None]
     labels: Sequence[str] = ()
-    drops: Mapping[str, int] = field(default_factory=dict)
+    drops: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     leaks: Sequence[str] = ()
 
 
@@ -100,7 +100,10 @@ def _facts(
         "duplicates": _duplicates(split),
         "empty_texts": sum(not text.strip() for text in split.texts),
         "labels": dict(Counter(label for label in split.labels if label).most_common()),
-        "drops": dict(split.drops),
+        "drops": {
+            reason: {"clips": len(items), "named": [list(item) for item in items[:MOST_NAMED]]}
+            for reason, items in split.drops.items()
+        },
     }
 
 

@@ -136,11 +136,17 @@ def split_table(splits: Mapping[str, Any]) -> Markup:
 def left_out(splits: Mapping[str, Any]) -> Markup:
     """Return what the corpus's reader and its filters left out, and why; nothing where they kept all."""
     rows = [
-        (name, reason.replace("_", " "), number)
+        (
+            name,
+            reason.replace("_", " "),
+            found["clips"],
+            "; ".join(" ".join(item).strip() for item in found["named"][:3]),
+        )
         for name, split in splits.items()
-        for reason, number in split["drops"].items()
+        for reason, found in split["drops"].items()
     ]
-    return table(("split", "left out", "clips"), rows, numbers=[2], sortable=False) if rows else Markup("")
+    head = ("split", "left out", "clips", "such as")
+    return table(head, rows, numbers=[2], sortable=False) if rows else Markup("")
 
 
 def findings(facts: Mapping[str, Any]) -> Markup:

@@ -13,6 +13,7 @@ from matplotlib import image
 
 from hf_asr.cli import main
 from hf_asr.cli.spectrogram import COLUMNS, power_spectrum, spectrogram_png
+from hf_asr.data.audio import SAMPLE_RATE, encode
 
 
 @pytest.fixture
@@ -38,12 +39,16 @@ def test_a_corpus_becomes_a_page_and_numbers(config: Path, tmp_path: Path, capsy
     assert str(tmp_path) not in page
 
 
-def test_a_broken_clip_is_named_in_place_of_its_picture(config: Path, tmp_path: Path) -> None:
-    first = tmp_path / "corpus" / "clip0.wav"
-    first.write_bytes(first.read_bytes()[:60])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"no audio at all", "broken audio"), (encode(tone(0, 1.0), SAMPLE_RATE, "wav")[:60], "Could not be decoded")],
+    ids=["seen by the reader", "seen when decoded"],
+)
+def test_a_broken_clip_is_named(config: Path, tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "corpus" / "clip0.wav").write_bytes(content)
     assert main(["inspect", "--config", str(config), "data.min_seconds=0", "--output-dir", str(tmp_path)]) == 0
     page = (tmp_path / "inspect.html").read_text()
-    assert "clip0" in page
+    assert told in page and "clip0.wav" in page
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def split(name: str, texts: list[str], durations: list[float | None], **more: An
 
 @pytest.fixture
 def found() -> dict[str, Any]:
-    train = split("train", TRAIN, [1.0, 2.0, None, 4.0], speakers=["s1", "s2", "s2", ""], drops={"too_long": 3})
+    train = split(
+        "train", TRAIN, [1.0, 2.0, None, 4.0], speakers=["s1", "s2", "s2", ""], drops={"too_long": [("train9", "40 s")]}
+    )
     return corpus_facts([train, split("test", TEST, [1.0, 1.5], leaks=["test: shares a speaker"])], "basic")
 
 
@@ -36,7 +38,7 @@ def test_sizes(found: dict[str, Any]) -> None:
     assert train["durations"]["unknown"] == 1
     assert train["durations"]["median"] == 2.0
     assert sum(train["durations"]["histogram"]) == 3
-    assert train["drops"] == {"too_long": 3}
+    assert train["drops"] == {"too_long": {"clips": 1, "named": [["train9", "40 s"]]}}
     assert train["empty_texts"] == 1
 
 
@@ -89,7 +91,9 @@ def test_nothing_on_the_page_is_read_as_html() -> None:
     tags = []
     for text in ("harmless", EVIL):
         texts = [f"{text} one", f"{text} one", text * 50]
-        train = split("train", texts, [1.0, 1.0, 0.5], speakers=[text] * 3, labels=[text] * 3, drops={text: 1})
+        train = split(
+            "train", texts, [1.0, 1.0, 0.5], speakers=[text] * 3, labels=[text] * 3, drops={text: [(text, text)]}
+        )
         test = split("test", [f"unseen{text}"], [1.0], leaks=[text])
         clips = [SampleClip("train", text, text, b"png", b"ogg", text)]
         page = corpus_page(corpus_facts([train, test], "none"), clips, name=text, subtitle=text, remark=text)
