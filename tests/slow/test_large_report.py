@@ -29,7 +29,9 @@ def write_predictions(folder: Path, share_wrong: float, chance: random.Random) -
         for row in range(UTTERANCES):
             reference = [WORDS[(row * 7 + place * place) % 5000] for place in range(12)]
             wrong = [place for place in range(12) if chance.random() < share_wrong]
-            hypothesis = [chance.choice(WORDS) + "x" if place in wrong else word for place, word in enumerate(reference)]
+            hypothesis = [
+                chance.choice(WORDS) + "x" if place in wrong else word for place, word in enumerate(reference)
+            ]
             texts = (" ".join(reference), " ".join(hypothesis))
             counts = (len(wrong), 0, 0, 12 - len(wrong))
             writer.writerow((f"clip{row}", *texts, *texts, 1.0 + row % 20, f"speaker{row % 2000}", *counts))
