@@ -15,8 +15,7 @@ from hf_asr.evaluation.page_scale import per_cent, plain
 # Title of a chart, to the keys it shows with their names; a chart without a value is left out.
 CHARTS: dict[str, dict[str, str]] = {
     "Loss": {"loss": "training", "eval_loss": "validation"},
-    "WER on validation": {"eval_wer": "WER"},
-    "CER on validation": {"eval_cer": "CER"},
+    "WER and CER on validation": {"eval_wer": "WER", "eval_cer": "CER"},
     "Macro F1 on validation": {"eval_macro_f1": "macro F1"},
     "RMSE on validation": {"eval_rmse": "RMSE"},
     "Word errors on validation": {
@@ -29,7 +28,7 @@ CHARTS: dict[str, dict[str, str]] = {
     "Gradient norm": {"grad_norm": "gradient norm"},
 }
 RATES = ("eval_wer", "eval_cer", "eval_macro_f1")
-COLOURS = {"Word errors on validation": (1, 3, 0), "Loss": (6, 0)}
+COLOURS = {"Word errors on validation": (1, 3, 0), "Loss": (6, 0), "WER and CER on validation": (0, 2)}
 
 
 def training_curves(runs: Sequence[Run], names: Sequence[str]) -> Markup:

@@ -23,12 +23,12 @@ NAMES = {
     "speaker": "Speaker",
 }
 FINDINGS = {
-    "loops": "The model repeats itself",
-    "other_script": "Written in another script",
-    "unknown_words": "Hardly a word of the test set: another language, or noise",
-    "truncated": "The end is missing",
-    "empty": "Nothing recognised",
-    "words_on_silence": "Words where nobody speaks",
+    "loops": "loops, words written over and over",
+    "other_script": "another script",
+    "unknown_words": "hardly a word of the test set, as of another language or noise",
+    "truncated": "missing ends",
+    "empty": "nothing recognised",
+    "words_on_silence": "words where nobody speaks",
 }
 
 
@@ -68,7 +68,10 @@ def confusion_tables(scored: Scored) -> Markup:
 def finding_list(scored: Scored) -> Markup:
     """Return what stands out: loops, other scripts, truncated and empty hypotheses, each with examples."""
     found = (scored.analysis or {}).get("findings", {})
-    return join(_finding(FINDINGS.get(kind, kind), entry) for kind, entry in found.items() if entry["utterances"])
+    there = {kind: entry for kind, entry in found.items() if entry["utterances"]}
+    missing = [FINDINGS.get(kind, kind) for kind in found if kind not in there]
+    remark = note(f"Looked for and not found: {'; '.join(missing)}.") if missing else Markup("")
+    return join([*(_finding(FINDINGS.get(kind, kind), entry) for kind, entry in there.items()), remark])
 
 
 def writing_facts(scored: Scored) -> Markup:
@@ -157,5 +160,5 @@ def _finding(name: str, entry: Mapping[str, Any]) -> Markup:
         (item["reference"], item["hypothesis"], item.get("detail") or "", Markup("<code>{}</code>").format(item["id"]))
         for item in entry["examples"]
     ]
-    share = f"{name}: {entry['utterances']:,} utterances ({per_cent(entry['share'])}), {entry['words']:,} wrong words"
+    share = f"{name[0].upper()}{name[1:]}: {entry['utterances']:,} utterances ({per_cent(entry['share'])}), {entry['words']:,} wrong words"
     return details(share, table(("said", "written", "", "id"), rows, sortable=False))

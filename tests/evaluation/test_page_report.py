@@ -32,7 +32,7 @@ def test_the_page_shows_both_rates_and_every_section(run_dir: Path) -> None:
     assert f"before {100 * before['wer']:.1f} %" in page
     for title in ("Summary", "Where it errs", "Training", "Confusions", "Utterances", "How it was made"):
         assert f"<h2>{title}</h2>" in page
-    for chart in ("Loss", "WER on validation", "Word errors on validation", "Learning rate", "Gradient norm"):
+    for chart in ("Loss", "WER and CER on validation", "Word errors on validation", "Learning rate", "Gradient norm"):
         assert f"<span>{chart}</span>" in page
 
 
@@ -189,7 +189,7 @@ def test_the_detailed_analysis_is_read_where_it_is(run_dir: Path) -> None:
     for text in (
         "accent of Leeds",
         "worse than the rest",
-        "The model repeats itself",
+        "Loops, words written over and over",
         "a, 4 times",
         "30.0 % as written",
     ):
