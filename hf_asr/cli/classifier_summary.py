@@ -65,7 +65,8 @@ def summarize_classifier(
     table.add_row("trained", Text(str(trainable)))
     for line in score_lines(results):
         table.add_row(*map(Text, line))
-    table.add_row("files", Text(f"{arguments.run_dir}: best_checkpoint/, test/report.html, baseline/, README.md"))
+    table.add_row("files", Text(f"{arguments.run_dir}: best_checkpoint/, test/, baseline/, README.md"))
+    table.add_row("report", Text(f"{arguments.run_dir}/test/report.html"))
     table.add_row("next", Text(advice(results)))
     Console().print(Panel(table, title=arguments.experiment.name))
 

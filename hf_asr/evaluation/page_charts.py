@@ -230,7 +230,7 @@ def _rows_plot(
     colours: Sequence[int],
 ) -> Markup:
     values = [end for row in rows for bar in row.bars for end in (bar.value, bar.low, bar.high) if end is not None]
-    scale = make_scale([*values, *([] if line is None else [line])], zero=zero, wanted=3)
+    scale = make_scale([*values, *([] if line is None else [line])], zero=zero, wanted=4)
     body = [_grid_row("", "", _ticks(scale, format), 18, [], False)]
     for row in rows:
         height = 18 * max(1, len(row.bars)) + 10

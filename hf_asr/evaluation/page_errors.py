@@ -160,5 +160,6 @@ def _finding(name: str, entry: Mapping[str, Any]) -> Markup:
         (item["reference"], item["hypothesis"], item.get("detail") or "", Markup("<code>{}</code>").format(item["id"]))
         for item in entry["examples"]
     ]
-    share = f"{name[0].upper()}{name[1:]}: {entry['utterances']:,} utterances ({per_cent(entry['share'])}), {entry['words']:,} wrong words"
-    return details(share, table(("said", "written", "", "id"), rows, sortable=False))
+    size = f"{counted(entry['utterances'], 'utterance')} ({per_cent(entry['share'])})"
+    told = f"{name[0].upper()}{name[1:]}: {size}, {counted(entry['words'], 'wrong word')}"
+    return details(told, table(("said", "written", "", "id"), rows, sortable=False))

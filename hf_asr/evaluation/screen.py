@@ -82,7 +82,8 @@ def end_of_run_screen(
         *_rate_lines(rate, baseline, results),
         ("difference", _difference(rate, difference, baseline)),
         ("speed", _speed(results)),
-        ("files", f"{run_dir}: best_checkpoint/, test/report.html, baseline/, README.md"),
+        ("files", f"{run_dir}: best_checkpoint/, test/, baseline/, README.md"),
+        ("report", f"{run_dir}/test/report.html"),
     ):
         if text:
             table.add_row(label, Text(text))
