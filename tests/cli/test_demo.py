@@ -33,6 +33,7 @@ RUN_FOLDER = (
     "best_checkpoint/model.safetensors",
     "best_checkpoint/config.yaml",
     "baseline/test_results.json",
+    "test/report.html",
     "baseline/test_predictions.csv",
     "test/test_results.json",
     "test/test_predictions.csv",

@@ -75,6 +75,7 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "README.md",
         "training.log",
         "baseline/test_results.json",
+        "test/report.html",
         "test/test_results.json",
         "test/test_predictions.csv",
     }

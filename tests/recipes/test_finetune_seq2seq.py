@@ -64,6 +64,7 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "sample_ids.jsonl",
         "README.md",
         "baseline/test_results.json",
+        "test/report.html",
         "baseline/test_predictions.csv",
         "test/test_results.json",
         "test/test_predictions.csv",
