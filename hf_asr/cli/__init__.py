@@ -29,11 +29,12 @@ VERBS: dict[str, str] = {
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
+    "export": "write a model as merged safetensors, for CTranslate2 (faster-whisper) or ONNX; compare its WER",
     "push": "push a run's card, model and results to the Hub",
 }
 
 # Verbs that take section.key=value anywhere between their options.
-WITH_OVERRIDES = frozenset({"doctor", "evaluate", "inspect"})
+WITH_OVERRIDES = frozenset({"doctor", "evaluate", "export", "inspect"})
 
 # What a shell reports for a program whose reader has gone.
 BROKEN_PIPE = 128 + 13
