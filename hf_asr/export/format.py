@@ -27,6 +27,7 @@ class Format:
         check: (family's name, model type) raises UserError for models that the format cannot serve.
         write: (stock model, source, folder, quantization) fills the folder.
         open: (folder, source) -> what stands in for the model in the family's ``decode``.
+        computed: What :attr:`open` returned -> the type of numbers that it computes in on this machine.
         check_decoding: (options) raises UserError for decoding that the runtime cannot do.
         greedy: Whether the runtime writes greedily only: the original is then decoded so as well.
     """
@@ -38,6 +39,7 @@ class Format:
     check: Callable[[str, str], None]
     write: Callable[[PreTrainedModel, Source, Path, str], None]
     open: Callable[[Path, Source], Any]
+    computed: Callable[[Any], str]
     check_decoding: Callable[[dict[str, Any]], None]
     greedy: bool = False
 

@@ -35,6 +35,11 @@ def open_exported(folder: Path, source: Source) -> Any:
     return load_best(source.family, replace(source.arguments, model=model), folder, source.processor).eval()
 
 
+def computed(model: Any) -> str:
+    """Return the type that a model's weights are in."""
+    return str(model.dtype).removeprefix("torch.")
+
+
 def any_model(family: str, model_type: str) -> None:
     """Take every family."""
 
@@ -51,5 +56,6 @@ FORMAT = Format(
     check=any_model,
     write=write,
     open=open_exported,
+    computed=computed,
     check_decoding=any_decoding,
 )

@@ -41,7 +41,6 @@ from hf_asr.export.source import Source
 SEQ2SEQ: Mapping[str, tuple[str, bool]] = {
     "whisper": ("input_features", False),
     "speech2text": ("input_features", True),
-    "moonshine": ("input_values", True),
 }
 # Beam and language model of a CTC model: they work on the graph's logits, in Python, as the original's.
 CTC_OPTIONS = ("beam", "lm", "lm_weight", "word_score")
@@ -188,6 +187,11 @@ def open_exported(folder: Path, source: Source) -> Writer | Frames:
     return Writer(folder, source.model.config, source.model.generation_config)
 
 
+def computed(graphs: Writer | Frames) -> str:
+    """Return the type that the graphs compute in."""
+    return "float32"
+
+
 def check_decoding(options: dict[str, Any]) -> None:
     """See that the graphs can be decoded as asked.
 
@@ -215,6 +219,7 @@ FORMAT = Format(
     check=check,
     write=write,
     open=open_exported,
+    computed=computed,
     check_decoding=check_decoding,
     greedy=True,
 )

@@ -70,7 +70,7 @@ def find_model(folder: Path, base: str | None = None) -> Place:
     if not (folder / CONFIG).is_file() and (folder / ADAPTER_CONFIG).is_file():
         return Place(_base_of(folder, base), folder)
     if not (folder / CONFIG).is_file():
-        found = "no such folder" if not folder.is_dir() else f"{folder} without one"
+        found = f"{folder} without one" if folder.is_dir() else f"no folder {folder}"
         raise UserError(
             f"--model: expected a run folder, a checkpoint with a {CONFIG} or an adapter folder with an "
             f"{ADAPTER_CONFIG}, found {found}. Give a local folder: best_checkpoint of a run, or a model fetched whole."
