@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -44,6 +47,9 @@ _WALKED_BYTES = 16 * 2**20
 _UNKNOWN_LENGTH = 2**48
 _BLOCK = 2**20  # samples a read: 4 MB a channel
 _RATES = range(1_000, 768_001)
+# Output samples of a block in resampling. From 48 kHz a clip of 5.4 s took 0.45 to 0.55 ms with 16 or 32, 0.7 with 64
+# and 1.1 with 8 or 128; the convolution 2.1 ms.
+_BLOCK_OUTPUTS = 32
 _PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dBFS
 _RMS_LEVEL = 10 ** (-20 / 20)  # -20 dBFS, a usual level of speech
 # Below a third of 16-bit's smallest step there is only silence; scaling it up would make noise, or infinity.
@@ -75,7 +81,7 @@ def load(audio: AudioRef) -> np.ndarray:
         samples, rate = _decode_segment(audio)
     if not len(samples):
         raise BrokenAudio(f"no samples in {_name(audio)}")
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise BrokenAudio(f"NaN or infinite samples in {_name(audio)}")
     return resample(mono, rate)
@@ -107,6 +113,9 @@ def duration_of(audio: AudioRef) -> Seconds:
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """Bring samples (T,) of ``rate`` Hz to 16 kHz (windowed sinc of torchaudio).
 
+    torchaudio's kernel is laid out for whole blocks of output samples and applied as one matrix product, which is four
+    times as fast as its convolution from 48 kHz and equal within 4e-7.
+
     Raises:
         BrokenAudio: No recording has such a rate; the header is damaged.
     """
@@ -114,8 +123,8 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
         return samples
     if rate not in _RATES:
         raise BrokenAudio(f"a sampling rate of {rate} Hz")
-    with torch.no_grad():
-        return _resampler(rate)(torch.from_numpy(samples)).numpy()
+    resampler = _resampler(rate)
+    return samples if resampler is None else resampler(samples)
 
 
 def normalize_level(samples: np.ndarray, level: str) -> np.ndarray:
@@ -134,8 +143,10 @@ def normalize_level(samples: np.ndarray, level: str) -> np.ndarray:
     """
     if level not in LEVELS:
         raise ValueError(f"data.level must be one of {', '.join(LEVELS)}, found {level!r}")
+    if level == "none":
+        return samples
     peak = float(np.abs(samples).max(initial=0.0))
-    if level == "none" or peak < _SILENCE:
+    if peak < _SILENCE:
         return samples
     if level == "peak":
         return samples * np.float32(_PEAK_LEVEL / peak)
@@ -204,12 +215,48 @@ def encode(samples: np.ndarray, rate: int, format: str, *, compression: float | 
     return buffer.getvalue()
 
 
+class _Resampler(NamedTuple):
+    """A windowed sinc for one rate.
+
+    Attributes:
+        matrix: (input samples, output samples) of a block.
+        step: Input samples from one block to the next.
+        left: Zeros before the first sample.
+        up: Output samples for ``down`` input samples.
+        down: See ``up``.
+    """
+
+    matrix: torch.Tensor
+    step: int
+    left: int
+    up: int
+    down: int
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return the samples at 16 kHz."""
+        length = -(-self.up * len(samples) // self.down)
+        inputs, outputs = self.matrix.shape
+        padded = torch.zeros((-(-length // outputs) - 1) * self.step + inputs)
+        there = min(len(samples), len(padded) - self.left)
+        padded[self.left : self.left + there] = torch.from_numpy(samples[:there])
+        with torch.no_grad():
+            return (padded.unfold(0, inputs, self.step) @ self.matrix).reshape(-1)[:length].numpy()
+
+
 @lru_cache(maxsize=32)
-def _resampler(rate: int) -> torchaudio.transforms.Resample:
+def _resampler(rate: int) -> _Resampler | None:
     # The kernel has numerator x denominator entries: a rate such as 15,999 Hz would take gigabytes. Within
     # 1/1000 of a step the ratio is exact for every rate in use (44,100 Hz is 441/160), else right to 60 ppm.
     ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(1000)
-    return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator)
+    if ratio == 1:
+        return None
+    down, up = ratio.numerator, ratio.denominator
+    sinc = torchaudio.transforms.Resample(down, up)
+    kernel, repeats = sinc.kernel[:, 0].T, max(1, _BLOCK_OUTPUTS // up)
+    matrix = torch.zeros((repeats - 1) * down + len(kernel), repeats * up)
+    for block in range(repeats):
+        matrix[block * down : block * down + len(kernel), block * up : (block + 1) * up] = kernel
+    return _Resampler(matrix, repeats * down, sinc.width, up, down)
 
 
 def _decode_whole(audio: AudioRef) -> tuple[np.ndarray, int]:
@@ -218,7 +265,7 @@ def _decode_whole(audio: AudioRef) -> tuple[np.ndarray, int]:
     container = inspect(data)
     if container.fault:
         raise BrokenAudio(f"{_name(audio)} is {container.fault}")
-    with _open_bytes(data, audio) as file:
+    with _open_whole(data, audio) as file:
         promised = file.frames if container.samples is None else container.samples
         # An MPEG file whose frames could not be counted has only an estimate of its length.
         counted = file.format != "MP3" or container.samples is not None
@@ -278,13 +325,28 @@ def _open(audio: AudioRef) -> soundfile.SoundFile:
     return _open_file(audio.path, audio)
 
 
+@contextmanager
+def _open_whole(data: bytes, audio: AudioRef) -> Iterator[soundfile.SoundFile]:
+    """Open a clip's bytes; from its own file, where it has one.
+
+    libsndfile reads bytes through some 200 calls back into Python a clip. It is given the file's number and not its
+    name: from an unknown ending it would guess a format that has no header.
+    """
+    if audio.data is not None or audio.size or audio.offset:
+        with _open_bytes(data, audio) as file:
+            yield file
+    else:
+        with open(audio.path, "rb") as stream, _open_file(stream.fileno(), audio) as file:
+            yield file
+
+
 def _open_bytes(data: bytes, audio: AudioRef) -> soundfile.SoundFile:
     return _open_file(BytesIO(data), audio)
 
 
-def _open_file(source: str | BytesIO, audio: AudioRef) -> soundfile.SoundFile:
+def _open_file(source: str | int | BytesIO, audio: AudioRef) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(source)
+        file = soundfile.SoundFile(source, closefd=False)
     except soundfile.SoundFileError as error:
         head = _read_bytes(audio)[:12]  # also tells when permission is what is missing
         raise BrokenAudio(f"{_name(audio)} is no audio that libsndfile knows; it begins with {head!r}") from error

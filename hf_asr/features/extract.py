@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, prepare
+from hf_asr.features.spectrogram import spectrogram
 from hf_asr.text import apply_pipeline
 from hf_asr.utterance import AudioRef
 
 # Part of every cache's fingerprint: raise it whenever the same row would give other features or labels.
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 
 # Frames that are pure padding have one value: log10 of the spectrogram's floor 1e-10, raised to 8 below the clip's
 # maximum, then (x + 4) / 4. See WhisperFeatureExtractor.
@@ -30,8 +31,10 @@ TOLERANCE_SECONDS = 0.001
 class LogMelExtractor(Protocol):
     """What is used of WhisperFeatureExtractor."""
 
+    dither: float
     feature_size: int
     hop_length: int
+    mel_filters: np.ndarray
     n_fft: int
     n_samples: int
     nb_max_frames: int
@@ -52,9 +55,9 @@ class Tokenizer(Protocol):
 def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
     """Compute the log-mel spectrogram of a clip, without the silence that a window is filled up with.
 
-    The extractor itself is run on the clip and one STFT window of zeros: 1.3 ms instead of 12.4 ms for 5 s. The
-    frames left out hold one constant, :func:`padding_value`; with it the result equals the extractor's full window
-    (largest difference seen 1.2e-7).
+    Only the clip and one STFT window of zeros are looked at: 1.5 ms instead of 9 ms for 5.4 s. The frames left out hold
+    one constant, :func:`padding_value`; with it the result equals the extractor's full window (largest difference seen
+    2.4e-7). An extractor that adds dither is run itself.
 
     Args:
         samples: (T,) float32 at the extractor's rate, T at most its window (a longer one is cut).
@@ -66,6 +69,8 @@ def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
     assert len(samples) > 0, "a clip without samples has no spectrogram"
     touched = min((len(samples) + extractor.n_fft // 2 - 1) // extractor.hop_length + 1, extractor.nb_max_frames)
     length = min(touched * extractor.hop_length + extractor.n_fft, extractor.n_samples)
+    if not extractor.dither:
+        return np.ascontiguousarray(spectrogram(samples, length, extractor)[:touched])
     outputs = extractor(
         samples,
         sampling_rate=extractor.sampling_rate,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchaudio
 
 from hf_asr.data import audio
 from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio
@@ -49,6 +50,26 @@ def test_uneven_rates_keep_length_and_pitch(rate: int) -> None:
     samples = audio.load(bytes_of(tone(2.0, rate), rate))
     assert abs(len(samples) - 2 * SAMPLE_RATE) <= 2
     assert abs(int(np.abs(np.fft.rfft(samples)).argmax()) / 2 - 440) <= 0.5
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("length", [1, 2, 40, 41, 959, 960, 961, 100_003])
+def test_resampling_is_torchaudios(rate: int, length: int) -> None:
+    samples = np.random.default_rng(length).standard_normal(length).astype(np.float32)
+    expected = torchaudio.transforms.Resample(rate, SAMPLE_RATE)(torch.from_numpy(samples)).numpy()
+    found = audio.resample(samples, rate)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_a_file_gives_the_samples_of_its_bytes(format: str, tmp_path: Path) -> None:
+    """Also under a name whose ending stands for a format without a header."""
+    data = audio.encode(tone(1.3, 48_000), 48_000, format)
+    for name in ("clip", "clip.raw", "clip.gsm", "clip.wav"):
+        (tmp_path / name).write_bytes(data)
+        found = audio.load(AudioRef(path=str(tmp_path / name)))
+        np.testing.assert_array_equal(found, audio.load(AudioRef(data=data)))
 
 
 def test_the_resampler_of_a_rate_is_made_once() -> None:

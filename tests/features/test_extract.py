@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import WhisperFeatureExtractor
 
+from hf_asr.features import extract
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels, log_mel, padding_value
+from hf_asr.features.spectrogram import spectrogram
 
 TOKENIZER = tiny_tokenizer()
 VOCABULARY = TOKENIZER.get_vocab()
@@ -90,15 +92,20 @@ def test_only_frames_that_touch_the_clip_are_kept() -> None:
 
 def test_the_window_itself_is_never_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
-    original = WhisperFeatureExtractor._torch_extract_fbank_features
 
-    def watched(self: WhisperFeatureExtractor, waveform: np.ndarray, device: str) -> np.ndarray:
-        lengths.append(waveform.shape[-1])
-        return original(self, waveform, device)
+    def watched(samples: np.ndarray, length: int, extractor: WhisperFeatureExtractor) -> np.ndarray:
+        lengths.append(length)
+        return spectrogram(samples, length, extractor)
 
-    monkeypatch.setattr(WhisperFeatureExtractor, "_torch_extract_fbank_features", watched)
+    monkeypatch.setattr(extract, "spectrogram", watched)
     log_mel(noise(3.0), WhisperFeatureExtractor())
     assert lengths == [302 * 160 + 400]
+
+
+def test_an_extractor_with_dither_is_run_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "spectrogram", None)
+    features = log_mel(noise(1.0), WhisperFeatureExtractor(dither=1e-5))
+    assert features.shape == (102, 80)
 
 
 def test_an_encoded_row(tmp_path: Path) -> None:
