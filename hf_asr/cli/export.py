@@ -95,7 +95,9 @@ def check_options(options: argparse.Namespace) -> None:
             f"expected key=value only with --verify, found {options.overrides[0]}. Give --verify YAML, or leave it out."
         )
     if not 0 <= options.margin <= 100:
-        raise UserError(f"--margin: expected per cent points from 0 to 100, found {options.margin:g}. Give such as 0.5.")
+        raise UserError(
+            f"--margin: expected per cent points from 0 to 100, found {options.margin:g}. Give such as 0.5."
+        )
 
 
 def configuration(options: argparse.Namespace, place: Place) -> Arguments:
@@ -156,9 +158,7 @@ def show(results: Mapping[str, Any], folder: Path) -> None:
     low, high = results["wer_difference_interval"]
     for side, name in (("original", "original"), ("exported", results["runtime"])):
         scores = results[side]
-        print(
-            f"{name:<20} WER {100 * scores['wer']:.2f} %, CER {100 * scores['cer']:.2f} %, RTFx {scores['rtfx']:.1f}"
-        )
+        print(f"{name:<20} WER {100 * scores['wer']:.2f} %, CER {100 * scores['cer']:.2f} %, RTFx {scores['rtfx']:.1f}")
     print(
         f"difference {100 * results['wer_difference']:+.2f} points of WER, 95 % interval by "
         f"{results['wer_difference_interval_by']} {100 * low:+.2f} to {100 * high:+.2f}, normalizer "

@@ -117,7 +117,7 @@ def known_ids(tokens: Sequence[int] | None, size: int) -> list[int] | None:
 def told(rules: Rules, size: int) -> dict[str, Any]:
     """Return CTranslate2's names of transformers' options.
 
-    Of its ``max_length`` m it writes min(m / 2, m - p + 1) tokens behind a prompt of p (tried with 4.8.5, m of 2 to 250).
+    Of its ``max_length`` m it writes min(m / 2, m - p + 1) tokens behind a prompt of p (tried: 4.8.5, m of 4 to 250).
 
     Args:
         rules: What is asked for.

@@ -74,7 +74,6 @@ class Encoder(nn.Module):
     def __init__(self, model: Any, masked: bool) -> None:
         super().__init__()
         self.encoder = model.get_encoder()
-        self.of_states = model.config.model_type == "speech_to_text"
         self.masked = masked
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -82,11 +81,8 @@ class Encoder(nn.Module):
         if not self.masked:
             return (self.encoder(inputs[0]).last_hidden_state,)
         features, mask = inputs
-        outputs = self.encoder(features, attention_mask=mask)
-        states = outputs.last_hidden_state
-        if self.of_states:
-            return states, self.encoder._get_feature_vector_attention_mask(states.shape[1], mask)
-        return states, outputs.attention_mask.long()
+        states = self.encoder(features, attention_mask=mask).last_hidden_state
+        return states, self.encoder._get_feature_vector_attention_mask(states.shape[1], mask)
 
 
 class FirstStep(nn.Module):

@@ -198,7 +198,7 @@ def check_decoding(options: dict[str, Any]) -> None:
     Raises:
         UserError: They cannot.
     """
-    check_options(options, (*SHARED, *CTC_OPTIONS, "tokens_per_second"), "greedy decoding of ONNX graphs")
+    check_options(options, (*SHARED, *CTC_OPTIONS), "greedy decoding of ONNX graphs")
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

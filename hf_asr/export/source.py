@@ -76,7 +76,9 @@ def find_model(folder: Path, base: str | None = None) -> Place:
             f"{ADAPTER_CONFIG}, found {found}. Give a local folder: best_checkpoint of a run, or a model fetched whole."
         )
     if base is not None:
-        raise UserError(f"--base: expected an adapter folder in --model, found a whole checkpoint in {folder}. Omit it.")
+        raise UserError(
+            f"--base: expected an adapter folder in --model, found a whole checkpoint in {folder}. Omit it."
+        )
     model = ModelArguments(str(folder))
     return Place(model, folder if (folder / ADAPTER_CONFIG).is_file() else None)
 
@@ -90,7 +92,7 @@ def _base_of(folder: Path, base: str | None) -> ModelArguments:
     named = base or json.loads((folder / ADAPTER_CONFIG).read_text("utf-8")).get("base_model_name_or_path")
     if not named:
         raise UserError(
-            f"--base: expected the model that the adapters in {folder} go onto, found none named there. Give --base DIR."
+            f"--base: expected the model that the adapters in {folder} go onto, found none named. Give --base DIR."
         )
     return ModelArguments(str(named))
 

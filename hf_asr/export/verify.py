@@ -74,8 +74,10 @@ def verify(
         "normalizer": before["normalizer"],
         "num_utterances": before["num_utterances"],
         "num_words": before["num_words"],
-        "original": {name: before[name] for name in (*RATES, *SPEED)} | {"device": device.type, "dtype": before["dtype"]},
-        "exported": {name: after[name] for name in (*RATES, *SPEED)} | {"device": "cpu", "dtype": format.computed(runtime)},
+        "original": {name: before[name] for name in (*RATES, *SPEED)}
+        | {"device": device.type, "dtype": before["dtype"]},
+        "exported": {name: after[name] for name in (*RATES, *SPEED)}
+        | {"device": "cpu", "dtype": format.computed(runtime)},
         **_difference(folder, margin, source.arguments.experiment.seed),
         **{name: before[name] for name in ("window", "batch_size", "generation")},
         "skipped": skipped,

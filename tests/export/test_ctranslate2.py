@@ -122,5 +122,5 @@ def test_ids_beyond_the_vocabulary_are_not_suppressed(exports: dict[str, Path], 
 def test_a_language_has_to_be_known(exports: dict[str, Path], tmp_path: Path, checkpoint: Path) -> None:
     source = open_whisper(checkpoint, language=None)
     source.model.generation_config.language = None
-    with pytest.raises(UserError, match="data.language"):
+    with pytest.raises(UserError, match=r"data\.language"):
         texts(source, exporter.open_exported(exports["float32"], source), random_features(1))

@@ -124,7 +124,7 @@ def test_nothing_is_left_of_an_export_that_failed(base: Path, tmp_path: Path, mo
 
 def test_an_occupied_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_text("x")
-    with pytest.raises(UserError, match="model.bin"):
+    with pytest.raises(UserError, match=r"model\.bin"):
         check_folder(tmp_path)
     check_folder(tmp_path / "new" / "folder")
 

@@ -41,7 +41,11 @@ def test_ctc(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(tiny_families, "TINY", {"ctc": lambda folder: arguments})
     parts = Parts.of("ctc", tmp_path)
     source, graph = exported(parts, 3.0, tmp_path / "out")
-    inputs = {name: value for name, value in parts.collate(source.model, parts.encoded).items() if name.startswith(("input", "attention"))}
+    inputs = {
+        name: value
+        for name, value in parts.collate(source.model, parts.encoded).items()
+        if name.startswith(("input", "attention"))
+    }
     with torch.no_grad():
         expected = source.model(**inputs).logits
     torch.testing.assert_close(graph(**inputs).logits, expected, atol=1e-4, rtol=1e-4)
