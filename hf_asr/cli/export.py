@@ -88,11 +88,17 @@ def check_options(options: argparse.Namespace) -> None:
     """See that options fit each other.
 
     Raises:
-        UserError: Overrides without a configuration, or a margin that is no share.
+        UserError: Overrides without a configuration or of the model, or a margin that is no share.
     """
     if options.overrides and not options.verify:
         raise UserError(
             f"expected key=value only with --verify, found {options.overrides[0]}. Give --verify YAML, or leave it out."
+        )
+    of_model = [word for word in options.overrides if word.startswith("model.") and not word.startswith("model.window")]
+    if of_model:
+        raise UserError(
+            f"expected the model as it lies in --model, found {of_model[0]}. Leave it out; --base and --quantization "
+            "are what can be chosen."
         )
     if not 0 <= options.margin <= 100:
         raise UserError(

@@ -17,6 +17,7 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no such numbers": (["--format", "onnx", "--quantization", "int8"], ("--quantization", "float32", "found int8")),
     "misspelt numbers": (["--format", "ctranslate2", "--quantization", "int9"], ("int8_float16", "found int9")),
     "overrides alone": (["--format", "merged", "data.limit.test=3"], ("only with --verify", "data.limit.test=3")),
+    "another model": (["--format", "merged", "--verify", "a.yaml", "model.dtype=float16"], ("--base", "model.dtype")),
     "margin below 0": (["--format", "merged", "--margin", "-1"], ("--margin", "found -1")),
     "a base of nothing": (["--format", "merged", "--base", "x"], ("--base", "whole checkpoint")),
     "no configuration": (["--format", "merged", "--verify", "nothing.yaml"], ("nothing.yaml",)),
