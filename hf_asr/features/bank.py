@@ -1,9 +1,9 @@
 """The bank: states of a frozen encoder, computed once, kept on disk and read in every epoch.
 
-A bank is one folder, ``<cache_dir>/bank-<split>-<hash>/``: shards of float16 numbers, ``index.arrow`` with a row for
-each clip (its id, text, label, labels, and where its states lie), and ``manifest.json``, written last. A clip's states
-are (K, S, D): K layers, its own S states without padding, D numbers each. The folder is filled under another name and
-renamed when it is whole. Shards are memory-mapped: all workers and processes of a machine share one copy in its memory.
+A bank is one folder, ``<cache_dir>/bank-<split>-<hash>/``: shards of float16 numbers with their indices and records
+(:mod:`hf_asr.features.bank_shards`), and ``manifest.json``, written last: without it there is no bank. A clip's states
+are (K, S, D): K layers, its own S states without padding, D numbers each. Shards are memory-mapped: all workers and
+processes of a machine share one copy in its memory.
 
 The states of a clip that another bank of the same encoder holds already, such as another fold's, are copied from there.
 
@@ -16,56 +16,82 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
-import xxhash
+from datasets.utils import tqdm
 from torch.utils.data import Dataset
 
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.errors import UserError
+from hf_asr.features import bank_shards
+from hf_asr.features.bank_room import GB, BankShape, check_room, seconds_of
+from hf_asr.features.bank_shards import (
+    Encode,
+    PartLocks,
+    ShardWriter,
+    content_of,
+    part_locks,
+    read_record,
+    remove_if_empty,
+    shard_name,
+)
 from hf_asr.features.cache import MANIFEST, LiveRows, PreparedSplit, cache_dir, is_whole
 from hf_asr.features.fingerprint import rows_hash
-from hf_asr.features.storage import only_one, renamed_when_whole, sync
-from hf_asr.utterance import Drops, Seconds
+from hf_asr.files import write_whole
+from hf_asr.utterance import Drops
 
 logger = logging.getLogger(__name__)
 
-INDEX = "index.arrow"
-SHARD_BYTES = 2**30
-BYTES_OF_A_NUMBER = 2
-BYTES_OF_A_ROW = 400
-GB = 1e9
-# From encoded rows without errors to their states, (K, S, D) float16 each.
-Encode = Callable[[Sequence[Mapping[str, Any]]], list[np.ndarray]]
+# What an interruption loses at most, and what is written again when a shard is damaged.
+SHARD_BYTES = 2**28
+# Part of every bank's hash: raise it when files are laid out in another way.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
-class BankShape:
-    """What a second of audio takes.
+class BankPlace:
+    """Which bank a split belongs to.
 
     Attributes:
-        layers: K.
-        width: D.
-        states_per_second: S of one second.
+        name: The split's.
+        folder: Where it is, or will be.
+        what: Everything that decides its states, JSON-able.
+        shape: What it holds.
     """
 
-    layers: int
-    width: int
-    states_per_second: float
+    name: str
+    folder: Path
+    what: Mapping[str, Any]
+    shape: BankShape
 
-    def forecast(self, seconds: Seconds, rows: int) -> int:
-        """Return the bytes that so much audio takes."""
-        states = math.ceil(seconds * self.states_per_second) + rows
-        return states * self.layers * self.width * BYTES_OF_A_NUMBER + rows * BYTES_OF_A_ROW
+    @classmethod
+    def of(
+        cls, name: str, identity: str, shape: BankShape, settings: Mapping[str, Any], features: FeatureArguments
+    ) -> BankPlace:
+        """Find the place of a split.
+
+        Args:
+            name: The split's.
+            identity: Hash of its rows and what decides their features, see :func:`identity_of`.
+            shape: What a bank of it holds.
+            settings: What else decides the states, JSON-able: weights, arithmetic, window.
+            features: The ``features`` section.
+        """
+        what = {"rows": identity, "layers": shape.layers, "width": shape.width, "format": FORMAT, **settings}
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
+        return cls(name, cache_dir(features) / f"bank-{_file_name(name)}-{digest}", what, shape)
+
+    def bytes_written(self) -> int:
+        """Return what is on disk already of a bank that was interrupted, or is whole."""
+        return sum(file.stat().st_size for file in self.folder.glob("states-*.bin"))
 
 
 class BankedRows(Dataset[dict[str, Any]]):
@@ -106,10 +132,12 @@ def bank_split(
     settings: Mapping[str, Any],
     features: FeatureArguments,
     batch_size: int,
+    part: tuple[int, int] = (0, 1),
+    identity: str | None = None,
 ) -> PreparedSplit:
     """Return the split with its encoder's states in place of its features: from its bank, else written into it.
 
-    Several processes may call it for one split at once: the first to come writes, the others wait and reuse.
+    Several processes may call it for one split at once: each writes the shards that no other is writing.
 
     Args:
         prepared: The split; not a stream.
@@ -118,29 +146,31 @@ def bank_split(
         settings: What else decides the states, JSON-able: weights, arithmetic.
         features: The ``features`` section.
         batch_size: Clips encoded together.
+        part: This process and how many there are: which shards it checks.
+        identity: Of the split's rows, where :func:`identity_of` is not to say it.
 
     Raises:
-        UserError: The bank cannot be written, does not fit, or a state is no finite number.
+        UserError: The bank cannot be written, does not fit, is another one's, or a state is no finite number.
     """
-    what = {"rows": identity_of(prepared), "layers": shape.layers, "width": shape.width, **settings}
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache_dir(features) / f"bank-{re.sub(r'[^A-Za-z0-9_.-]+', '_', prepared.name)[-60:]}-{digest}"
-    reused = is_whole(folder)
-    if not reused:
-        check_room([prepared], shape, features)
+    place = BankPlace.of(prepared.name, identity or identity_of(prepared), shape, settings, features)
+    found = whole_bank(place, part)
+    if found is None:
+        check_room([prepared], shape, features, place.bytes_written())
+        _tell_others(place)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with only_one(folder):
-                reused = is_whole(folder)
-                if not reused:
-                    with renamed_when_whole(folder) as unfinished:
-                        _write(unfinished, prepared, encode, shape, what, batch_size)
+            place.folder.mkdir(parents=True, exist_ok=True)
+            _fill(place, prepared, encode, batch_size, quiet=part[0] > 0)
+        except UserError:
+            shutil.rmtree(place.folder, ignore_errors=True)
+            raise
         except OSError as error:
+            shutil.rmtree(place.folder, ignore_errors=True)
             raise UserError(
-                f"features.bank: expected room to write in {folder.parent}, found: {error.strerror}; what was begun is "
-                "removed. Set features.cache_dir to another place, or features.bank=off."
+                f"features.bank: expected room to write in {place.folder.parent}, found: {error.strerror}; what was "
+                "begun is removed. Set features.cache_dir to another place, or features.bank=off."
             ) from error
-    return _open(folder, prepared, shape, reused)
+        found = _open(place, reused=False)
+    return replace(found, epoch=prepared.epoch)
 
 
 def identity_of(prepared: PreparedSplit) -> str:
@@ -152,217 +182,214 @@ def identity_of(prepared: PreparedSplit) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def seconds_of(prepared: PreparedSplit) -> Seconds:
-    """Return the length of a split's clips together."""
-    return math.fsum(seconds for seconds in prepared.column("duration") if seconds is not None)
-
-
-def check_room(splits: Sequence[PreparedSplit], shape: BankShape, features: FeatureArguments) -> None:
-    """See that banks of these splits fit.
-
-    Raises:
-        UserError: They take more than ``features.bank_max_gb``, or than the disk has.
-    """
-    problem = why_no_room(splits, shape, features)
-    if problem:
-        raise UserError(f"features.bank: {problem}")
-
-
-def why_no_room(splits: Sequence[PreparedSplit], shape: BankShape, features: FeatureArguments) -> str:
-    """Return why banks of these splits do not fit, as "expected ..., found ...; what to do"; empty when they do."""
-    needed = sum(shape.forecast(seconds_of(split), len(split.rows)) for split in splits)
-    place = next(path for path in (cache_dir(features), *cache_dir(features).absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    names = ", ".join(split.name for split in splits)
-    logger.info(
-        "bank of %s: %.2f GB needed, %.2f GB free, features.bank_max_gb is %g",
-        names,
-        needed / GB,
-        free / GB,
-        features.bank_max_gb,
-    )
-    if needed > features.bank_max_gb * GB:
-        return (
-            f"expected at most features.bank_max_gb={features.bank_max_gb:g} GB of states, found {needed / GB:.2f} GB "
-            f"({shape.layers} x {shape.width} numbers a state). Raise it, set head.layers=last, or features.bank=off."
-        )
-    if needed > free:
-        return (
-            f"expected {needed / GB:.2f} GB free in {place}, found {free / GB:.2f} GB. Set features.cache_dir to "
-            "another disk, or features.bank=off."
-        )
-    return ""
-
-
-def shard_name(number: int) -> str:
-    """Return the file name of a shard."""
-    return f"states-{number:05d}.bin"
-
-
-class ShardWriter:
-    """Writes states one behind the other into files of about ``SHARD_BYTES``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.number = -1
-        self.numbers_written = 0
-        self.file: BinaryIO | None = None
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def add(self, states: np.ndarray) -> tuple[int, int]:
-        """Write states; return (shard, place of their first number in it)."""
-        if self.file is None or self.numbers_written * BYTES_OF_A_NUMBER >= SHARD_BYTES:
-            self.__exit__()
-            self.number, self.numbers_written = self.number + 1, 0
-            self.file = (self.folder / shard_name(self.number)).open("wb")
-        place = self.numbers_written
-        self.file.write(np.ascontiguousarray(states, dtype=np.float16).tobytes())
-        self.numbers_written += states.size
-        return self.number, place
-
-
-def index_schema(labels: str) -> pa.Schema:
-    """Return the columns of an index; ``labels`` is the type of a label."""
-    texts = {name: datasets.Value("string") for name in ("id", "text", "label", "speaker")}
-    texts["content"] = datasets.Value("string")
-    numbers = {"shard": datasets.Value("int32"), "offset": datasets.Value("int64"), "states": datasets.Value("int32")}
-    rest = {"duration": datasets.Value("float64"), "labels": datasets.List(datasets.Value(labels))}
-    return datasets.Features(texts | rest | numbers).arrow_schema
-
-
-def _write(
-    folder: Path,
-    prepared: PreparedSplit,
-    encode: Encode,
-    shape: BankShape,
-    what: Mapping[str, Any],
-    batch_size: int,
-) -> None:
-    drops, clips, known = Drops(), 0, KnownStates(folder.parent, shape, what)
-    for first, batch in _batches(prepared, batch_size, drops):
-        if first:
-            schema = index_schema("float32" if isinstance(batch[0]["labels"][0], float) else "int32")
-            index = pa.ipc.new_stream(str(folder / INDEX), schema)
-            shards = ShardWriter(folder)
-        index.write_batch(_entries(batch, known.states(batch, encode), shards, schema))
-        clips += len(batch)
-    if not clips:
-        found = "; ".join(drops.lines(3)) or "no clip at all"
-        raise UserError(f"{prepared.name}: expected clips to encode, found none left: {found}. Check data.path.")
-    shards.__exit__()
-    index.close()
-    _write_manifest(folder, shape, what, drops, clips)
-
-
 class KnownStates:
     """Finds states in the banks that the same encoder has filled, by the content of a clip's features.
 
     Args:
-        folder: Where banks are.
-        shape: What they hold.
-        what: Settings of the bank that is being written.
+        place: The bank that is being written.
     """
 
-    def __init__(self, folder: Path, shape: BankShape, what: Mapping[str, Any]) -> None:
+    def __init__(self, place: BankPlace) -> None:
         self.places: dict[str, tuple[BankedRows, int]] = {}
-        for path in sorted(folder.glob(f"bank-*/{MANIFEST}")):
-            bank = path.parent
-            if not is_whole(bank) or _without_rows(json.loads(path.read_text("utf-8"))["settings"]) != _without_rows(
-                what
-            ):
+        for bank in sorted(path.parent for path in place.folder.parent.glob(f"bank-*/{MANIFEST}")):
+            if bank == place.folder or not is_whole(bank) or not _same_encoder(bank, place):
                 continue
-            rows = BankedRows(bank, datasets.Dataset.from_file(str(bank / INDEX)), shape.layers, shape.width)
+            rows = BankedRows(bank, read_index(bank), place.shape.layers, place.shape.width)
             self.places |= {content: (rows, index) for index, content in enumerate(rows.table["content"])}
 
     def states(self, batch: Sequence[Mapping[str, Any]], encode: Encode) -> list[np.ndarray]:
         """Return the states of a batch: those that are known, and the others encoded together."""
-        found = [self.places.get(content_of(row)) for row in batch]
+        found = [self.places.get(content_of(row)) if self.places else None for row in batch]
         new = [row for row, place in zip(batch, found, strict=True) if place is None]
         encoded = iter(encode(new) if new else [])
         return [next(encoded) if place is None else place[0][place[1]]["input_features"] for place in found]
 
 
-def content_of(row: Mapping[str, Any]) -> str:
-    """Return a hash of a clip's features."""
-    features = np.ascontiguousarray(row["input_features"])
-    return xxhash.xxh3_128_hexdigest(features.tobytes() + repr((features.shape, features.dtype)).encode())
+def read_index(folder: Path) -> datasets.Dataset:
+    """Return the rows of a whole bank, in the split's order."""
+    names = [name for name in _manifest(folder)["files"] if name.startswith("index-")]
+    return datasets.concatenate_datasets([datasets.Dataset.from_file(str(folder / name)) for name in sorted(names)])
 
 
-def _without_rows(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "rows"}
+def whole_bank(place: BankPlace, part: tuple[int, int] = (0, 1)) -> PreparedSplit | None:
+    """Open a bank without looking at the split's features; None where there is none that is whole.
+
+    Args:
+        place: Where it should be.
+        part: This process and how many there are: it checks every so many-th shard. One that is damaged is removed
+            from the bank, to be written again.
+
+    Raises:
+        UserError: What is there is another bank.
+    """
+    if not is_whole(place.folder):
+        return None
+    try:
+        _check_same(place)
+        return _open(place, reused=True) if _check_shards(place, part) else None
+    except FileNotFoundError:  # another process has found damage
+        return None
 
 
-def _batches(prepared: PreparedSplit, batch_size: int, drops: Drops) -> Iterator[tuple[bool, list[Mapping[str, Any]]]]:
-    """Yield batches of the rows that can be used, and whether each is the first."""
-    rows: Any = prepared.rows
-    first, batch = True, list[Mapping[str, Any]]()
-    for index in range(len(rows)):
-        row = rows[index]
-        if row["error"]:
-            reason, _, detail = row["error"].partition(": ")
-            drops.add(reason, row["id"], detail)
-        else:
-            batch.append(row)
-        if batch and (len(batch) == batch_size or index == len(rows) - 1):
-            yield first, batch
-            first, batch = False, []
+def _check_same(place: BankPlace) -> None:
+    found = _manifest(place.folder)["settings"]
+    wrong = [name for name, value in place.what.items() if found.get(name) != value]
+    if wrong:
+        raise UserError(
+            f"features.bank: expected a bank of this model and these clips in {place.folder}, found one with another "
+            f"{', '.join(wrong)}. Delete or move that folder."
+        )
 
 
-def _entries(
-    batch: Sequence[Mapping[str, Any]], states: Sequence[np.ndarray], shards: ShardWriter, schema: pa.Schema
-) -> pa.RecordBatch:
-    """Write the states of a batch and return its rows of the index."""
-    entries = []
-    for row, clip in zip(batch, states, strict=True):
-        if not np.isfinite(clip).all():
-            raise UserError(
-                f"features.bank: expected states that are finite numbers in float16, found others for {row['id']}. Set "
-                "features.bank=off, or head.layers=last."
-            )
-        shard, offset = shards.add(clip)
-        kept = {name: row[name] for name in ("id", "text", "label", "speaker", "duration", "labels")}
-        place = {"shard": shard, "offset": offset, "states": clip.shape[1], "content": content_of(row)}
-        entries.append(kept | place)
-    return pa.RecordBatch.from_pylist(entries, schema=schema)
+def _check_shards(place: BankPlace, part: tuple[int, int]) -> bool:
+    """Hash this process's share of the shards; forget those that are damaged, and tell whether there were none."""
+    folder, whole = place.folder, True
+    shards = range(_manifest(folder)["shards"])
+    with part_locks(folder) as locks:
+        for number in shards[part[0] :: part[1]]:
+            locks.take(number, wait=True)
+            name = bank_shards.damaged_file(folder, number)
+            if name:
+                logger.warning(
+                    "bank of %s: %s in %s is damaged (its xxHash is not the one written): it is built again, alone",
+                    *(place.name, name, folder),
+                )
+                (folder / MANIFEST).unlink(missing_ok=True)
+                bank_shards.record_path(folder, number).unlink()
+                whole = False
+            locks.free(number)
+    return whole
 
 
-def _write_manifest(folder: Path, shape: BankShape, what: Mapping[str, Any], drops: Drops, clips: int) -> None:
-    """Write what is in a bank, after everything else is on disk."""
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    for name in files:
-        sync(folder / name)
+def _tell_others(place: BankPlace) -> None:
+    """Say that banks of this split for another encoder, window or arithmetic are there and not read."""
+    named = re.compile(rf"bank-{re.escape(_file_name(place.name))}-[0-9a-f]{{20}}")
+    others = [path.name for path in sorted(place.folder.parent.glob("bank-*")) if named.fullmatch(path.name)]
+    others = [name for name in others if is_whole(place.folder.parent / name)]
+    if others:
+        logger.info(
+            "bank of %s: %s in %s is of another model, window, arithmetic or of other clips: not read",
+            *(place.name, ", ".join(others), place.folder.parent),
+        )
+
+
+def _fill(place: BankPlace, prepared: PreparedSplit, encode: Encode, batch_size: int, *, quiet: bool) -> None:
+    """Write the shards that are missing, beside other processes, and wait until all of them are there."""
+    folder, shards = place.folder, _cut(prepared, place.shape)
+    states = partial(KnownStates(place).states, encode=encode)
+    there = [rows for number, rows in enumerate(shards) if bank_shards.is_written(folder, number, rows)]
+    if there:
+        logger.info("bank of %s: %d of %d shards are there, going on", prepared.name, len(there), len(shards))
+    bar = tqdm(total=len(prepared.rows), initial=sum(map(len, there)), desc=f"states of {prepared.name}", disable=quiet)
+    try:
+        with part_locks(folder) as locks, bar:
+            while not is_whole(folder):
+                number = _take_part(folder, shards, locks)
+                if number == len(shards):
+                    _write_manifest(place, prepared, shards)
+                elif not bank_shards.is_written(folder, number, shards[number]):
+                    with ShardWriter(folder, number) as writer:
+                        _write_shard(writer, prepared, shards[number], states, batch_size, bar)
+                    assert bank_shards.is_written(folder, number, shards[number]), "a shard vanished"
+                locks.free(number)
+    finally:
+        remove_if_empty(folder)
+
+
+def _take_part(folder: Path, shards: Sequence[range], locks: PartLocks) -> int:
+    """Take a shard that is missing, the manifest (the part after the last) when none is; wait where all are taken."""
+    missing = [number for number, rows in enumerate(shards) if not bank_shards.is_written(folder, number, rows)]
+    wanted = missing or [len(shards)]
+    for number in wanted:
+        if locks.take(number):
+            return number
+    locks.take(wanted[0], wait=True)
+    return wanted[0]
+
+
+def _cut(prepared: PreparedSplit, shape: BankShape) -> list[range]:
+    """Return the rows of each shard, which takes about ``SHARD_BYTES``."""
+    count = len(prepared.rows)
+    rows = max(1, SHARD_BYTES * count // max(shape.state_bytes(seconds_of(prepared), count), 1))
+    return [range(first, min(first + rows, count)) for first in range(0, count, rows)]
+
+
+def _write_shard(
+    writer: ShardWriter,
+    prepared: PreparedSplit,
+    rows: range,
+    states: Encode,
+    batch_size: int,
+    bar: Any,
+) -> None:
+    drops = Drops()
+    for batch, looked_at in _batches(prepared.rows, rows, batch_size, drops):
+        if batch:
+            writer.add(batch, states(batch))
+        bar.update(looked_at)
+    writer.finish(rows, drops)
+
+
+def _batches(
+    table: Any, rows: range, batch_size: int, drops: Drops
+) -> Iterator[tuple[list[Mapping[str, Any]], int]]:
+    """Yield batches of the rows that can be used, and how many rows were looked at for each."""
+    for first in range(rows.start, rows.stop, batch_size):
+        places = range(first, min(first + batch_size, rows.stop))
+        batch = []
+        for row in (table[place] for place in places):
+            if row["error"]:
+                reason, _, detail = row["error"].partition(": ")
+                drops.add(reason, row["id"], detail)
+            else:
+                batch.append(row)
+        yield batch, len(places)
+
+
+def _write_manifest(place: BankPlace, prepared: PreparedSplit, shards: Sequence[range]) -> None:
+    """Write what is in a bank, after everything else is on disk.
+
+    Raises:
+        UserError: No clip of the split could be encoded.
+    """
+    records = [read_record(place.folder, number) for number in range(len(shards))]
+    drops = Drops()
+    for part in (prepared.drops, *(Drops.from_dict(record["drops"]) for record in records)):
+        drops.merge(part)
+    clips = sum(record["clips"] for record in records)
+    if not clips:
+        found = "; ".join(drops.lines(3)) or "no clip at all"
+        raise UserError(f"{prepared.name}: expected clips to encode, found none left: {found}. Check data.path.")
     manifest = {
-        "settings": dict(what),
-        "files": files,
+        "settings": dict(place.what),
+        "files": {name: size for record in records for name, size in record["files"].items()},
         "clips": clips,
-        "layers": shape.layers,
-        "feature_size": shape.width,
+        "shards": len(shards),
+        "layers": place.shape.layers,
+        "feature_size": place.shape.width,
         "drops": drops.to_dict(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
-    sync(folder / MANIFEST)
+    write_whole(place.folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
 
 
-def _open(folder: Path, prepared: PreparedSplit, shape: BankShape, reused: bool) -> PreparedSplit:
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    table = datasets.Dataset.from_file(str(folder / INDEX))
-    size = sum(manifest["files"].values())
-    logger.info(
-        "bank of %s: %d clips, %.2f GB, %s %s",
-        prepared.name,
-        len(table),
-        size / GB,
-        "reused from" if reused else "in",
-        folder,
-    )
-    drops = Drops()
-    for part in (prepared.drops, Drops.from_dict(manifest["drops"])):
-        drops.merge(part)
-    rows: Any = BankedRows(folder, table, shape.layers, shape.width)
-    return replace(prepared, rows=rows, table=table, drops=drops, folder=folder, reused=reused)
+def _open(place: BankPlace, *, reused: bool) -> PreparedSplit:
+    manifest, table = _manifest(place.folder), read_index(place.folder)
+    size, way = sum(manifest["files"].values()) / GB, "reused from" if reused else "in"
+    logger.info("bank of %s: %d clips, %.3f GB, %s %s", place.name, len(table), size, way, place.folder)
+    rows: Any = BankedRows(place.folder, table, place.shape.layers, place.shape.width)
+    drops = Drops.from_dict(manifest["drops"])
+    return PreparedSplit(place.name, rows, table, drops, place.folder, reused)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    return manifest
+
+
+def _same_encoder(bank: Path, place: BankPlace) -> bool:
+    found, wanted = _manifest(bank)["settings"], place.what
+    return found | {"rows": ""} == {**wanted, "rows": ""}
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[-60:]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hf_asr.features.extract import padding_value
-from hf_asr.features.positions import Window
+from hf_asr.features.positions import POSITIONS_MULTIPLE, Window
 
 IGNORED = -100
 
@@ -44,7 +44,12 @@ class WindowPadder:
     name: str = "input_features"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Return ``input_features`` float32 (B, F, M), the silence after a clip as the extractor writes it."""
+        """Return ``input_features`` float32 (B, F, M), the silence after a clip as the extractor writes it.
+
+        Of states, which a bank gives in the place of features: ``encoder_outputs``, see :func:`padded_states`.
+        """
+        if are_states(clips):
+            return padded_states(clips, weighted=False)
         return {self.name: filled_with_silence(clips, self.window_frames, self.feature_size)}
 
 
@@ -63,7 +68,12 @@ class PlannedPadder:
     name: str = "input_features"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Return ``input_features`` float32 (B, F, M), and ``positions`` and ``log_weights`` (B, S) of the plan."""
+        """Return ``input_features`` float32 (B, F, M), and ``positions`` and ``log_weights`` (B, S) of the plan.
+
+        Of states, which a bank gives in the place of features: see :func:`padded_states`.
+        """
+        if are_states(clips):
+            return padded_states(clips, weighted=True)
         frames = [len(clip) for clip in clips] or [0]
         features = filled_with_silence(clips, self.window.padded_frames(frames), self.feature_size)
         return {self.name: features, **self.window.of_batch(frames)}
@@ -93,6 +103,31 @@ class MixedPadder:
         for clip in clips:
             drawn = zlib.crc32(clip[len(clip) // 2 :][:1].astype(np.float32).tobytes(), drawn)
         return (self.whole if drawn < self.share * 2**32 else self.part)(clips)
+
+
+def are_states(clips: Sequence[np.ndarray]) -> bool:
+    """Tell whether clips are states (1, S, D) of a bank, not features (M, F)."""
+    return bool(clips) and clips[0].ndim == 3
+
+
+def padded_states(clips: Sequence[np.ndarray], *, weighted: bool) -> dict[str, torch.Tensor]:
+    """Return ``encoder_outputs`` (B, S, D) of states (1, S, D), in the type they are stored in.
+
+    Args:
+        clips: States; of a window that is not full (1, S, D + 1), the last number being the key's weight.
+        weighted: Whether they are such. Then ``log_weights`` float32 (B, S) are beside them, -inf behind a clip.
+    """
+    lengths = [clip.shape[1] for clip in clips]
+    if not weighted:
+        assert len(set(lengths)) == 1, f"states of a full window, found {lengths}"
+        return {"encoder_outputs": torch.from_numpy(np.concatenate(clips))}
+    size = -(-max(lengths) // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE
+    states = np.zeros((len(clips), size, clips[0].shape[2] - 1), dtype=clips[0].dtype)
+    weights = np.zeros((len(clips), size), dtype=np.float32)
+    for index, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
+        states[index, :length] = clip[0, :, :-1]
+        weights[index, :length] = clip[0, :, -1]
+    return {"encoder_outputs": torch.from_numpy(states), "log_weights": torch.from_numpy(weights).log()}
 
 
 def filled_with_silence(clips: Sequence[np.ndarray], frames: int, feature_size: int) -> torch.Tensor:

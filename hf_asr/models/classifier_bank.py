@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
-from hf_asr.features.bank import BankShape, bank_split, check_room, why_no_room
+from hf_asr.features.bank import bank_split
+from hf_asr.features.bank_room import BankShape, check_room, why_no_room
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.models.classifier_encoders import num_states, pads_cleanly, states_per_second
 from hf_asr.models.classifier_model import SpeechClassifier

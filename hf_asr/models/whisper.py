@@ -52,10 +52,12 @@ from hf_asr.models.whisper_processor import (
     plan_of,
     timestamp_ids,
 )
-from hf_asr.models.whisper_thin import thinned
+from hf_asr.models.whisper_thin import takes_states, thinned
 from hf_asr.text import cer_first
 
 logger = logging.getLogger(__name__)
+
+INPUTS = ("input_features", "encoder_outputs", "positions", "log_weights")
 
 # What must be the same after save_pretrained and from_pretrained for a model to decode as it was trained.
 KEPT_IN_CHECKPOINTS = (
@@ -208,18 +210,20 @@ def decode(
         model: The model, or one with adapters.
         processor: Its processor.
         batch: ``input_features`` (B, F, M), on the model's device and in its dtype; ``positions`` and
-            ``log_weights`` (B, S) where the window is not full.
+            ``log_weights`` (B, S) where the window is not full; ``encoder_outputs`` (B, S, D) from a bank.
         generation: Options of ``generate``.
 
     Raises:
         UserError: ``generate`` refuses an option's value.
     """
-    features, writer = batch["input_features"], cast(WhisperForConditionalGeneration, model)
-    mask = torch.ones(features.shape[0], features.shape[-1], dtype=torch.long, device=features.device)
+    writer = cast(WhisperForConditionalGeneration, model)
+    inputs = {name: batch[name] for name in INPUTS if name in batch}
+    # Features are (B, F, M), states (B, S, D).
+    clips, length = batch["input_features"].shape[::2] if "input_features" in batch else inputs["encoder_outputs"].shape[:2]
+    mask = torch.ones(clips, length, dtype=torch.long, device=model.device)
     options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
-    plan = {name: batch[name] for name in ("positions", "log_weights") if name in batch}
     with generating(options):
-        tokens = writer.generate(input_features=features, attention_mask=mask, **plan, **options)
+        tokens = writer.generate(attention_mask=mask, **inputs, **options)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
 
 
@@ -274,9 +278,10 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
 
 def _load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedModel:
     loaded = load_model(arguments.model, arguments.data, processor, arguments.experiment.seed)
-    if arguments.model.window == arguments.evaluation.window == "full":
-        return loaded
-    return thinned(cast(WhisperForConditionalGeneration, loaded))
+    whisper = cast(WhisperForConditionalGeneration, loaded)
+    if not arguments.model.window == arguments.evaluation.window == "full":
+        return thinned(whisper)
+    return loaded if arguments.features.bank == "off" else takes_states(whisper)
 
 
 FAMILY = ModelFamily(

@@ -15,7 +15,7 @@ same three inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +142,8 @@ class ThinModel(WhisperModel):
         Args:
             input_features: (B, F, M).
             attention_mask: As the stock model's.
-            encoder_outputs: States that are already there: :class:`ThinStates`, or any others with ``log_weights``.
+            encoder_outputs: States that are already there: :class:`ThinStates`, or any others, such as the bare
+                (B, S, D) of a bank, with ``log_weights``.
             positions: (B, S) int64.
             log_weights: (B, S).
             kwargs: As the stock model's.
@@ -153,6 +154,8 @@ class ThinModel(WhisperModel):
             encoder_outputs = self.encoder(
                 input_features, positions=positions, log_weights=log_weights, **(kwargs | {"return_dict": True})
             )
+        if isinstance(encoder_outputs, torch.Tensor):
+            encoder_outputs = ThinStates(last_hidden_state=encoder_outputs, log_weights=log_weights)
         if isinstance(encoder_outputs, ThinStates):
             log_weights = encoder_outputs.log_weights
         if log_weights is not None:
@@ -177,36 +180,52 @@ class ThinWhisper(WhisperForConditionalGeneration):
         *args: Any,
         positions: torch.Tensor | None = None,
         log_weights: torch.Tensor | None = None,
+        encoder_outputs: torch.Tensor | None = None,
         **options: Any,
     ) -> Any:
-        """Write tokens as the stock ``generate`` does, on the plan where there is one.
+        """Write tokens as the stock ``generate`` does, on the plan where there is one, or from states of a bank.
 
         ``generate`` cuts, repeats and picks rows of the features for language detection, no-speech detection and
-        temperature fallback, and knows no other input that belongs to a clip: the plan travels inside of them.
+        temperature fallback, and knows no other input that belongs to a clip: the plan travels inside of them. States
+        travel as the encoder's output, which it repeats for beams and takes to every step.
 
         Args:
             input_features: (B, F, M).
             args: As the stock method's.
             positions: (B, S) int64.
             log_weights: (B, S).
+            encoder_outputs: (B, S, D) states, in the place of features.
             options: As the stock method's.
 
         Raises:
-            UserError: An option needs all positions, see :data:`REFUSED`.
+            UserError: An option needs all positions, see :data:`REFUSED`, or features, see
+                :func:`check_state_options`.
         """
+        if encoder_outputs is not None:
+            return self._generate_from_states(encoder_outputs, log_weights, options)
         if positions is None or log_weights is None or input_features is None:
             return super().generate(input_features, *args, **options)
         given = options.get("generation_config") or self.generation_config
         check_options(given.to_dict() | options)
         return super().generate(pack(input_features, positions, log_weights), *args, **options)
 
-    def generate_with_fallback(self, segment_input: torch.Tensor | None, *args: Any, **options: Any) -> Any:
-        """Decode as the stock method does; on a plan, timestamps that were written unasked are left out.
+    def _generate_from_states(
+        self, states: torch.Tensor, log_weights: torch.Tensor | None, options: Mapping[str, Any]
+    ) -> Any:
+        given = (options.get("generation_config") or self.generation_config).to_dict() | dict(options)
+        check_state_options(given)
+        if log_weights is not None:
+            check_options(given)
+        outputs = ThinStates(last_hidden_state=states, log_weights=log_weights)
+        return super().generate(None, encoder_outputs=outputs, **options)
 
-        Two of them in a row would have ``generate`` go on at their place in the audio, where the plan does not fit.
+    def generate_with_fallback(self, segment_input: torch.Tensor | None, *args: Any, **options: Any) -> Any:
+        """Decode as the stock method does; on a plan or states, timestamps that were written unasked are left out.
+
+        Two of them in a row would have ``generate`` go on at their place in the audio, where neither fits.
         """
         sequences, *others = super().generate_with_fallback(segment_input, *args, **options)
-        if segment_input is not None and segment_input.shape[1] != self.config.num_mel_bins:
+        if segment_input is None or segment_input.shape[1] != self.config.num_mel_bins:
             first = options["generation_config"].no_timestamps_token_id + 1
             sequences = [sequence[sequence < first] for sequence in sequences]
         return (sequences, *others)
@@ -223,6 +242,11 @@ def thinned(model: WhisperForConditionalGeneration) -> ThinWhisper:
         UserError: Its attention takes no additive mask.
     """
     check_attention(model.config)
+    return takes_states(model)
+
+
+def takes_states(model: WhisperForConditionalGeneration) -> ThinWhisper:
+    """Have a stock model take states of a bank in the place of features, in place; with a full window any attention."""
     model.__class__ = ThinWhisper
     assert isinstance(model, ThinWhisper)
     _exchange_parts(model)
@@ -255,6 +279,30 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"evaluation.generation.{name}: expected another value than {options[name]} with a window of thinned "
                 f"or clip, since {reason}. Leave it out, or set evaluation.window=full."
             )
+
+
+def check_state_options(options: Mapping[str, Any]) -> None:
+    """See that ``generate`` is asked for nothing that runs the encoder on features again.
+
+    Raises:
+        UserError: It is.
+    """
+    name, reason = next(_needing_features(options), ("", ""))
+    if name:
+        raise UserError(
+            f"evaluation.generation.{name}: expected another value than {options[name]} where clips are decoded from "
+            f"the bank, since {reason}. Leave it out, or set evaluation.bank=false."
+        )
+
+
+def _needing_features(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if isinstance(temperatures := options.get("temperature"), Sequence) and len(temperatures) > 1:
+        yield "temperature", "falling back to another temperature cuts clips out of a batch of features"
+    if options.get("no_speech_threshold") is not None:
+        yield "no_speech_threshold", "silence is detected by a pass of its own over the features"
+    for name in ("return_timestamps", "return_token_timestamps", "cache_implementation"):
+        if options.get(name):
+            yield name, "only texts are read from states"
 
 
 def key_mask(log_weights: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -13,7 +13,8 @@ import pytest
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.errors import UserError
 from hf_asr.features import bank
-from hf_asr.features.bank import BankShape, bank_split, why_no_room
+from hf_asr.features.bank import bank_split
+from hf_asr.features.bank_room import BankShape, why_no_room
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.utterance import Drops
 
