@@ -24,12 +24,12 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import caches_train, check_augmentation
     from hf_asr.features.packed import packing_of
-    from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
+    from hf_asr.training.bank import check_bank, prepare_with_bank
     from hf_asr.training.forecast import dry_run
     from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     processor = family.load_processor(arguments, None)
     model: Any = family.load_model(arguments, processor)
     check_names(model, family, arguments.freeze, arguments.peft)
+    check_bank(model, family, arguments)
 
     # ---- Data ----
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
@@ -57,10 +58,9 @@ def main(argv: Sequence[str]) -> None:
         dry_run(model, family, processor, splits["train"], encoder, training, cache=cache, packing=packing)
         return
     run_dir = begin_run(arguments, training)
-    prepared = prepare_splits(splits, encoder, arguments)
+    prepared = prepare_with_bank(splits, encoder, arguments, family, model, processor, training)
 
     # ---- Baseline: the untouched model ----
-    model.to(training.device)
     conditions = resolve_conditions(family, arguments, training.device, model.dtype)
     test, left_out = prepared["test"], splits["test"].drops
     baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)

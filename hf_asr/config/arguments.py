@@ -223,8 +223,8 @@ class FeatureArguments:
     )
     bank: str = option(
         "off",
-        "Keep a frozen encoder's states on disk and reuse them every epoch; `auto` does so where nothing can change "
-        "them and they fit.",
+        "Keep a frozen encoder's states (a Whisper's or a classifier's) on disk and reuse them every epoch; `auto` does "
+        "so where nothing can change them and they fit.",
         choices=("off", "auto", "on"),
     )
     bank_max_gb: float = option(50.0, "Most disk the bank may take, in GB.", bounds=POSITIVE)
@@ -276,6 +276,9 @@ class EvaluationArguments:
         "auto",
         "Type in which it decodes; `auto` is float32 on a CPU, bfloat16 where the device has it.",
         choices=DTYPES,
+    )
+    bank: bool = option(
+        True, "Where training reads a bank (`features.bank`), decode validation from it as well; baseline and test never."
     )
     baseline: bool = option(True, "Score the untouched model on the test clips first.")
     generation: dict[str, Any] = field(

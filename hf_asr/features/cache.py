@@ -163,12 +163,19 @@ def prepare_features(
         return PreparedSplit(split.name, encode_stream(split.rows, encoder, on_bad_clip), None, Drops())
     if not features.cache:
         return PreparedSplit(split.name, LiveRows(split.rows, encoder, on_bad_clip), split.rows, Drops())
-    settings = {"encoder": encoder.fingerprint(), "given": dict(fingerprint), "rows": rows_hash(split.rows)}
-    folder = cache_dir(features) / f"{_file_name(split.name)}-{_hash(settings)}"
+    folder, settings = cache_folder(split, encoder, features, fingerprint)
     reused = is_whole(folder)
     if not reused:
         reused = _write_once(folder, split, encoder, settings, features, on_bad_clip)
     return _open(folder, split.name, encoder, on_bad_clip, reused)
+
+
+def cache_folder(
+    split: Split, encoder: ClipEncoder, features: FeatureArguments, fingerprint: Mapping[str, Any] = {}
+) -> tuple[Path, dict[str, Any]]:
+    """Return where a split's cache is, or would be, and what its name was made from."""
+    settings = {"encoder": encoder.fingerprint(), "given": dict(fingerprint), "rows": rows_hash(split.rows)}
+    return cache_dir(features) / f"{_file_name(split.name)}-{_hash(settings)}", settings
 
 
 def encode_row(row: Mapping[str, Any], encoder: ClipEncoder, on_bad_clip: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def prepare_splits(
         arguments: The whole configuration.
         trained_on: Names of the splits that are trained on; all others are only scored.
     """
-    scoring = replace(encoder, learns=False, joining=None) if encoder.labeller.writes_text else encoder
+    scoring = scoring_encoder(encoder)
     features, on_bad_clip = arguments.features, arguments.data.on_bad_clip
     augments = bool(arguments.augment.chosen())
     if trained_on:
@@ -58,3 +58,8 @@ def prepare_splits(
         name: with_packing(split, encoder, arguments) if name in trained_on else split
         for name, split in prepared.items()
     }
+
+
+def scoring_encoder(encoder: ClipEncoder) -> ClipEncoder:
+    """Return the encoder of splits that are only scored, see :func:`prepare_splits`."""
+    return replace(encoder, learns=False, joining=None) if encoder.labeller.writes_text else encoder

@@ -43,6 +43,7 @@ class Conditions:
             model's beam and language model.
         window_keep_seconds: Silence that a thinned window keeps whole (``model.window_keep_seconds``).
         window_stride: Of the rest it keeps every how many-th position (``model.window_stride``).
+        bank: Whether the encoder's states are read from a bank, in float16; only ever so in validation.
     """
 
     window: str
@@ -51,6 +52,7 @@ class Conditions:
     generation: Mapping[str, Any]
     window_keep_seconds: Seconds = 0.5
     window_stride: int = 10
+    bank: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON-able copy that test_results.json stores."""
@@ -61,6 +63,7 @@ class Conditions:
             "dtype": self.dtype,
             "batch_size": self.batch_size,
             "generation": dict(self.generation),
+            **({"bank": True} if self.bank else {}),
         }
 
     def choice(self) -> WindowChoice:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from transformers import PreTrainedModel
 
 from hf_asr.config.arguments import Arguments
@@ -21,6 +19,7 @@ from hf_asr.features.cache import PreparedSplit
 from hf_asr.models.classifier_encoders import num_states, pads_cleanly, states_per_second
 from hf_asr.models.classifier_model import SpeechClassifier
 from hf_asr.models.family import ModelFamily
+from hf_asr.models.weights_hash import weights_hash
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +118,14 @@ def bank_splits(
     model.to(training.device)
     encode = StatesOf(model, family.make_collator(processor, model), training.mixed_precision)
     settings = {"encoder": content_of(model.encoder), "arithmetic": f"{training.device.type} {encode.precision}"}
-    size = arguments.evaluation.batch_size if pads_cleanly(model.config.encoder) else 1
-    return {
-        name: bank_split(split, encode, shape=shape, settings=settings, features=arguments.features, batch_size=size)
-        for name, split in prepared.items()
+    shared = {
+        "shape": shape,
+        "settings": settings,
+        "features": arguments.features,
+        "batch_size": arguments.evaluation.batch_size if pads_cleanly(model.config.encoder) else 1,
+        "part": (training.process_index, training.world_size),
     }
+    return {name: bank_split(split, encode, **shared) for name, split in prepared.items()}
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,4 @@ class StatesOf:
 def content_of(encoder: PreTrainedModel) -> str:
     """Return a hash of an encoder's weights and settings: of what it is, whatever it is called."""
     settings = {name: value for name, value in encoder.config.to_dict().items() if name not in NO_CONTENT}
-    digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return weights_hash(encoder, settings)

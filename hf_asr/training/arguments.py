@@ -13,6 +13,7 @@ from transformers.integrations.integration_utils import get_available_reporting_
 
 from hf_asr.config.arguments import SPLITS, Arguments
 from hf_asr.errors import UserError
+from hf_asr.models import get_family
 from hf_asr.training.schedulers import check_schedule, scheduler_arguments
 
 logger = logging.getLogger(__name__)
@@ -142,9 +143,9 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
         raise UserError(
             "model.attn_implementation: expected one that a CPU can train with, found flex_attention. Set sdpa."
         )
-    if arguments.features.bank == "on" and arguments.model.family not in BEST_METRIC:
+    if arguments.features.bank == "on" and get_family(arguments.model).name not in (*BEST_METRIC, "whisper"):
         raise UserError(
-            "features.bank: expected off or auto for a model that writes text, since only a classifier reads a bank, "
+            "features.bank: expected off or auto for this model, since only a classifier and a Whisper read a bank, "
             "found on. Set features.bank=off."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
+from hf_asr.features.bank import BankedRows
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.collate import Collator, ignored_like
 from hf_asr.features.positions import WindowChoice
@@ -269,12 +271,14 @@ def build_trainer(
     window = WindowChoice(arguments.model.window, arguments.model.window_keep_seconds, arguments.model.window_stride)
     mix, seed = arguments.model.window_mix, arguments.experiment.seed
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
+    # A classifier's states are rounded as a bank rounds them wherever they come from: no other condition.
+    banked = validation is not None and isinstance(validation.rows, BankedRows) and family.scoring == "words"
     with refusals():
         trainer = SpeechTrainer(
             family=family,
             train=train,
             validation=validation if evaluates else None,
-            conditions=conditions,
+            conditions=replace(conditions, bank=banked),
             normalizer=arguments.evaluation.normalizer,
             learning_rates=arguments.freeze.learning_rates,
             unfreeze=unfreezing_plan(model, family, arguments.freeze),

@@ -47,6 +47,8 @@ class ValidationMixin:
         assert self.validation is not None
         start = time.perf_counter()
         metrics = {"loss": self.validation_loss(), **self.validation_scores()}
+        if self.conditions.bank:
+            metrics["bank"] = True
         metrics["runtime"] = time.perf_counter() - start
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         host: Any = self

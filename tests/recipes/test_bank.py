@@ -1,0 +1,93 @@
+"""A Whisper whose encoder is frozen, trained with the bank and without: the same numbers, and the encoder rests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.outcomes import recipe_main
+from helpers.processes import history
+from helpers.thin_clips import loud_whisper
+from helpers.tiny_corpus import make_tiny_corpus, tiny_yaml
+from helpers.tiny_whisper import make_tiny_whisper
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from hf_asr.models.whisper_thin import ThinEncoder
+
+FROZEN = ["freeze.groups=[encoder]"]
+CROSS = ["peft.method=lora", "peft.r=4", "peft.dropout=0", "peft.target_modules=[encoder_attn.q_proj, encoder_attn.v_proj]"]
+THINNED = ["model.window=thinned", "evaluation.window=thinned"]
+# Name: multilingual, settings.
+CASES: dict[str, tuple[bool, list[str]]] = {
+    "decoder, full window": (True, FROZEN),
+    "decoder, thinned": (True, [*FROZEN, *THINNED]),
+    "decoder, clip window": (True, [*FROZEN, "model.window=clip", "evaluation.window=clip"]),
+    "cross-attention LoRA of an .en, thinned": (False, [*CROSS, *THINNED]),
+    "head alone, full": (True, ["freeze.groups=[encoder, decoder_layers, layer_norms]"]),
+    "batches by seconds, thinned": (True, [*FROZEN, *THINNED, "data.batch_seconds=12"]),
+}
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Any:
+    return recipe_main("finetune_seq2seq")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_corpus(tmp_path_factory.mktemp("corpus"), train=10, validation=3, test=2)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Tiny Whispers, multilingual or not, whose words depend on what they hear."""
+    made = {}
+    for multilingual in (True, False):
+        folder = make_tiny_whisper(tmp_path_factory.mktemp("model"), multilingual=multilingual, d_model=32)
+        loud_whisper(folder).save_pretrained(folder)
+        made[multilingual] = folder
+    return made
+
+
+class Calls:
+    """Counts the forwards of the encoder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.forward, self.encode = WhisperEncoder.forward, ThinEncoder._encode
+        monkeypatch.setattr(WhisperEncoder, "forward", self.counted("forward"))
+        monkeypatch.setattr(ThinEncoder, "_encode", self.counted("encode"))
+
+    def counted(self, name: str) -> Any:
+        def run(*args: Any, **options: Any) -> Any:
+            self.count += 1
+            return getattr(self, name)(*args, **options)
+
+        return run
+
+
+def curves(run: Path) -> dict[str, list[float]]:
+    return {name: history(run, name) for name in ("loss", "grad_norm", "eval_loss", "eval_wer")}
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_the_losses_are_the_same_and_the_encoder_rests(
+    recipe: Any, models: dict[bool, Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    multilingual, settings = CASES[what]
+    calls, counts, found = Calls(monkeypatch), {}, {}
+    yaml = str(tiny_yaml(tmp_path, models[multilingual], corpus, gradient_accumulation_steps=1))
+    for way in ("off", "on"):
+        calls.count = 0
+        recipe(["--config", yaml, *settings, f"experiment.name=bank_{way}", f"features.bank={way}", "evaluation.baseline=false"])
+        counts[way], found[way] = calls.count, curves(tmp_path / "runs" / f"bank_{way}")
+    print(what, counts, found)
+    for name in ("loss", "eval_loss"):
+        assert found["on"][name] == pytest.approx(found["off"][name], abs=1e-3), name
+    assert found["on"]["grad_norm"] == pytest.approx(found["off"]["grad_norm"], rel=1e-2)
+    assert found["on"]["eval_wer"] == found["off"]["eval_wer"]
+    # 10 and 3 clips, 4 at once, and the 2 of test.
+    assert counts["on"] == 3 + 1 + 1 and counts["off"] > 10
