@@ -43,8 +43,8 @@ def bank_shape(model: PreTrainedModel, padder: Any) -> BankShape:
     window, speech = padder.window, FRAMES_PER_SECOND / FRAMES_PER_POSITION
     # Of the silence, 1 of stride positions is kept: each second of speech takes away its share of that.
     tail = 1 / window.stride if window.stride else 0.0
-    # One more for each rounding up, of speech and of the tail, and half a bucket.
-    clip = window.keep * (1 - tail) + window.positions * tail + 2 + window.bucket / 2
+    # One more for each rounding up, of speech and of the tail, and what a bucket rounds up at most.
+    clip = window.keep * (1 - tail) + window.positions * tail + 1 + window.bucket
     return BankShape(1, config.d_model + 1, speech * (1 - tail), clip, "raise model.window_stride")
 
 

@@ -22,12 +22,8 @@ CROSS = ["peft.method=lora", "peft.r=4", "peft.dropout=0", "peft.target_modules=
 THINNED = ["model.window=thinned", "evaluation.window=thinned"]
 # Name: multilingual, settings.
 CASES: dict[str, tuple[bool, list[str]]] = {
-    "decoder, full window": (True, FROZEN),
-    "decoder, thinned": (True, [*FROZEN, *THINNED]),
-    "decoder, clip window": (True, [*FROZEN, "model.window=clip", "evaluation.window=clip"]),
-    "cross-attention LoRA of an .en, thinned": (False, [*CROSS, *THINNED]),
-    "head alone, full": (True, ["freeze.groups=[encoder, decoder_layers, layer_norms]"]),
-    "batches by seconds, thinned": (True, [*FROZEN, *THINNED, "data.batch_seconds=12"]),
+    "decoder, thinned, by seconds": (True, [*FROZEN, *THINNED, "data.batch_seconds=12"]),
+    "cross-attention LoRA of an .en, full": (False, CROSS),
 }
 
 
@@ -70,7 +66,7 @@ class Calls:
 
 
 def curves(run: Path) -> dict[str, list[float]]:
-    return {name: history(run, name) for name in ("loss", "grad_norm", "eval_loss", "eval_wer")}
+    return {name: history(run, name) for name in ("loss", "grad_norm", "eval_loss")}
 
 
 @pytest.mark.parametrize("what", CASES)
@@ -84,10 +80,34 @@ def test_the_losses_are_the_same_and_the_encoder_rests(
         calls.count = 0
         recipe(["--config", yaml, *settings, f"experiment.name=bank_{way}", f"features.bank={way}", "evaluation.baseline=false"])
         counts[way], found[way] = calls.count, curves(tmp_path / "runs" / f"bank_{way}")
-    print(what, counts, found)
     for name in ("loss", "eval_loss"):
         assert found["on"][name] == pytest.approx(found["off"][name], abs=1e-3), name
     assert found["on"]["grad_norm"] == pytest.approx(found["off"]["grad_norm"], rel=1e-2)
-    assert found["on"]["eval_wer"] == found["off"]["eval_wer"]
     # 10 and 3 clips, 4 at once, and the 2 of test.
-    assert counts["on"] == 3 + 1 + 1 and counts["off"] > 10
+    assert counts["on"] == 3 + 1 + 1 and counts["off"] >= 9
+    metrics = {way: json.loads((tmp_path / f"runs/bank_{way}/metrics_on_all_epochs.json").read_text()) for way in found}
+    assert all(entry["eval_bank"] for entry in metrics["on"]) and "eval_bank" not in metrics["off"][0]
+    results = [json.loads((tmp_path / f"runs/bank_{way}/test/test_results.json").read_text()) for way in ("off", "on")]
+    assert "bank" not in results[1] and results[0].keys() == results[1].keys()
+
+
+def test_a_whole_bank_needs_no_features_and_a_resumed_run_goes_on_inside_an_epoch(
+    recipe: Any, models: dict[bool, Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml = str(tiny_yaml(tmp_path, models[True], corpus, save_strategy="steps", save_steps=1, eval_strategy="steps"))
+    words = ["--config", yaml, *FROZEN, *THINNED, "features.bank=auto", "evaluation.baseline=false"]
+    words += ["training.eval_steps=1", "training.save_total_limit=9", "training.log_sample_ids=true"]
+    words += ["training.early_stopping_patience=0"]
+    recipe([*words, "experiment.name=whole"])
+    for cache in [*(tmp_path / "cache").glob("train-*"), *(tmp_path / "cache").glob("validation-*")]:
+        shutil.rmtree(cache) if cache.is_dir() else cache.unlink()
+    calls = Calls(monkeypatch)
+    recipe([*words, "experiment.name=broken"])
+    assert not [*(tmp_path / "cache").glob("train-*"), *(tmp_path / "cache").glob("validation-*")]
+    assert calls.count == 1  # the test split
+    run, whole = tmp_path / "runs" / "broken", tmp_path / "runs" / "whole"
+    for step in (5, 6):  # as if it had been killed in the second epoch: 10 clips are 3 steps
+        shutil.rmtree(run / "checkpoints" / f"checkpoint-{step}")
+    recipe([*words, "experiment.name=broken", "training.resume_from_checkpoint=true"])
+    assert curves(run) == curves(whole)
+    assert (run / "sample_ids.jsonl").read_text() == (whole / "sample_ids.jsonl").read_text()
