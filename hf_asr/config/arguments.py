@@ -223,7 +223,7 @@ class FeatureArguments:
     )
     bank: str = option(
         "off",
-        "Keep a frozen encoder's states (a Whisper's or a classifier's) on disk and reuse them every epoch; `auto` does "
+        "Keep a frozen encoder's states (of a Whisper or a classifier) on disk and reuse them every epoch; `auto` does "
         "so where nothing can change them and they fit.",
         choices=("off", "auto", "on"),
     )
@@ -278,7 +278,8 @@ class EvaluationArguments:
         choices=DTYPES,
     )
     bank: bool = option(
-        True, "Where training reads a bank (`features.bank`), decode validation from it as well; baseline and test never."
+        True,
+        "Where training reads a bank (`features.bank`), decode validation from it as well; baseline and test never.",
     )
     baseline: bool = option(True, "Score the untouched model on the test clips first.")
     generation: dict[str, Any] = field(

@@ -330,9 +330,7 @@ def _write_shard(
     writer.finish(rows, drops)
 
 
-def _batches(
-    table: Any, rows: range, batch_size: int, drops: Drops
-) -> Iterator[tuple[list[Mapping[str, Any]], int]]:
+def _batches(table: Any, rows: range, batch_size: int, drops: Drops) -> Iterator[tuple[list[Mapping[str, Any]], int]]:
     """Yield batches of the rows that can be used, and how many rows were looked at for each."""
     for first in range(rows.start, rows.stop, batch_size):
         places = range(first, min(first + batch_size, rows.stop))

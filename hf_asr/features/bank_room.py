@@ -64,9 +64,7 @@ def check_room(splits: Sequence[PreparedSplit], shape: BankShape, features: Feat
         raise UserError(f"features.bank: {problem}")
 
 
-def why_no_room(
-    splits: Sequence[PreparedSplit], shape: BankShape, features: FeatureArguments, written: int = 0
-) -> str:
+def why_no_room(splits: Sequence[PreparedSplit], shape: BankShape, features: FeatureArguments, written: int = 0) -> str:
     """Return why banks of these splits do not fit, as "expected ..., found ...; what to do"; empty when they do."""
     needed = sum(shape.forecast(seconds_of(split), len(split.rows)) for split in splits)
     return why_too_large(", ".join(split.name for split in splits), needed, written, shape, features)

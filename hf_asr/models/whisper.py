@@ -219,7 +219,9 @@ def decode(
     writer = cast(WhisperForConditionalGeneration, model)
     inputs = {name: batch[name] for name in INPUTS if name in batch}
     # Features are (B, F, M), states (B, S, D).
-    clips, length = batch["input_features"].shape[::2] if "input_features" in batch else inputs["encoder_outputs"].shape[:2]
+    clips, length = (
+        batch["input_features"].shape[::2] if "input_features" in batch else inputs["encoder_outputs"].shape[:2]
+    )
     mask = torch.ones(clips, length, dtype=torch.long, device=model.device)
     options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
     with generating(options):

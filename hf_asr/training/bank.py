@@ -242,7 +242,8 @@ def _fits(banks: Mapping[str, SplitBank], arguments: Arguments) -> bool:
     Raises:
         UserError: They do not, and features.bank is ``on``.
     """
-    needed, written = (sum(sizes) for sizes in zip(*((b.bytes, b.place.bytes_written()) for b in banks.values())))
+    needed = sum(bank.bytes for bank in banks.values())
+    written = sum(bank.place.bytes_written() for bank in banks.values())
     shape = next(iter(banks.values())).place.shape
     problem = why_too_large(" and ".join(banks), needed, written, shape, arguments.features)
     if problem and arguments.features.bank == "on":

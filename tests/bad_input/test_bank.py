@@ -16,8 +16,8 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ("features.bank", "augment.gain", "augment.enabled=false"),
     ),
     "SpecAugment": (
-        [*ON, "augment.enabled=true", "augment.time_mask={probability: 1}"],
-        ("features.bank", "augment.time_mask"),
+        [*ON, "augment.enabled=true", "augment.spec_augment={probability: 1}"],
+        ("features.bank", "augment.spec_augment"),
     ),
     "a trained encoder": (["features.bank=on"], ("encoder weights that are trained", "freeze.groups=[encoder]")),
     "some of the encoder trained": (
@@ -64,5 +64,7 @@ def test_auto_says_why_not_and_trains_on(attack: Attack, release: Release) -> No
 
 def test_the_decoder_may_be_unfrozen_later(attack: Attack, release: Release) -> None:
     words = ["freeze.groups=[encoder, embeddings]", "freeze.unfreeze={1: [embeddings]}", "training.max_steps=-1"]
-    outcome = attack.enter("cached", release.yaml, release.model, "features.bank=on", *words, "training.num_train_epochs=2")
+    outcome = attack.enter(
+        "cached", release.yaml, release.model, "features.bank=on", *words, "training.num_train_epochs=2"
+    )
     outcome.assert_done()

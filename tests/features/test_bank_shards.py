@@ -187,7 +187,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     def full(rows: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match=r"expected room to write .* No space left on device; what was begun is removed"):
+    with pytest.raises(
+        UserError, match=r"expected room to write .* No space left on device; what was begun is removed"
+    ):
         fill(tmp_path, full)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 

@@ -73,7 +73,7 @@ def words(model: Any, batch: dict[str, Any], **options: Any) -> list[list[int]]:
     # A random model writes timestamps, and from features goes on behind them; see generate_with_fallback.
     first = model.generation_config.no_timestamps_token_id + 1
     silent = [*model.generation_config.suppress_tokens, *range(first, model.config.vocab_size)]
-    size = (batch["input_features"].shape[::2] if "input_features" in batch else batch["encoder_outputs"].shape[:2])
+    size = batch["input_features"].shape[::2] if "input_features" in batch else batch["encoder_outputs"].shape[:2]
     mask = torch.ones(size, dtype=torch.long)
     tokens = model.generate(**batch, attention_mask=mask, max_new_tokens=12, suppress_tokens=silent, **options)
     return [row.tolist() for row in tokens]

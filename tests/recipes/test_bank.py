@@ -18,7 +18,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from hf_asr.models.whisper_thin import ThinEncoder
 
 FROZEN = ["freeze.groups=[encoder]"]
-CROSS = ["peft.method=lora", "peft.r=4", "peft.dropout=0", "peft.target_modules=[encoder_attn.q_proj, encoder_attn.v_proj]"]
+TARGETS = "peft.target_modules=[encoder_attn.q_proj, encoder_attn.v_proj]"
+CROSS = ["peft.method=lora", "peft.r=4", "peft.dropout=0", TARGETS]
 THINNED = ["model.window=thinned", "evaluation.window=thinned"]
 # Name: multilingual, settings.
 CASES: dict[str, tuple[bool, list[str]]] = {
@@ -78,7 +79,8 @@ def test_the_losses_are_the_same_and_the_encoder_rests(
     yaml = str(tiny_yaml(tmp_path, models[multilingual], corpus, gradient_accumulation_steps=1))
     for way in ("off", "on"):
         calls.count = 0
-        recipe(["--config", yaml, *settings, f"experiment.name=bank_{way}", f"features.bank={way}", "evaluation.baseline=false"])
+        words = [f"experiment.name=bank_{way}", f"features.bank={way}", "evaluation.baseline=false"]
+        recipe(["--config", yaml, *settings, *words])
         counts[way], found[way] = calls.count, curves(tmp_path / "runs" / f"bank_{way}")
     for name in ("loss", "eval_loss"):
         assert found["on"][name] == pytest.approx(found["off"][name], abs=1e-3), name
