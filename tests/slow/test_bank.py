@@ -86,8 +86,10 @@ def test_a_killed_building_goes_on(project_root: Path, yaml: Path, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in there} == there
 
 
-@pytest.mark.parametrize("window", ["full", "thinned"])
-def test_real_speech_is_decoded_from_the_bank_as_from_features(shared_data: Path, tmp_path: Path, window: str) -> None:
+@pytest.mark.parametrize(("window", "limit"), [("full", 16), ("thinned", 48)])
+def test_real_speech_is_decoded_from_the_bank_as_from_features(
+    shared_data: Path, tmp_path: Path, window: str, limit: int
+) -> None:
     manifest = shared_data / "speechocean762_dev" / "manifest.tsv"
     config = {
         "experiment": {"name": "real"},
@@ -98,7 +100,9 @@ def test_real_speech_is_decoded_from_the_bank_as_from_features(shared_data: Path
     }
     found: dict[str, list[str]] = {}
     (tmp_path / "real.yaml").write_text(json.dumps(config))
-    arguments = load_arguments([tmp_path / "real.yaml"], ["data.limit={test: 60}", "data.splits.held_out={test: 0.5}"])
+    arguments = load_arguments(
+        [tmp_path / "real.yaml"], [f"data.limit={{test: {limit}}}", "data.splits.held_out={test: 0.5}"]
+    )
     family = get_family(arguments.model)
     processor = family.load_processor(arguments, None)
     model: Any = family.load_model(arguments, processor)
@@ -123,4 +127,4 @@ def test_real_speech_is_decoded_from_the_bank_as_from_features(shared_data: Path
     size = sum(path.stat().st_size for path in banked.folder.glob("states-*.bin"))  # type: ignore[union-attr]
     clips = len(banked.rows)
     print(f"{len(differing)} of {clips} hypotheses differ, {size / clips:,.0f} bytes a clip: {differing}")
-    assert len(differing) <= 0.05 * clips
+    assert len(differing) <= 0.1 * clips
