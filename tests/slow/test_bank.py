@@ -86,7 +86,7 @@ def test_a_killed_building_goes_on(project_root: Path, yaml: Path, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in there} == there
 
 
-@pytest.mark.parametrize(("window", "limit"), [("full", 16), ("thinned", 48)])
+@pytest.mark.parametrize(("window", "limit"), [("full", 12), ("thinned", 24)])
 def test_real_speech_is_decoded_from_the_bank_as_from_features(
     shared_data: Path, tmp_path: Path, window: str, limit: int
 ) -> None:
