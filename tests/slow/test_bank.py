@@ -36,7 +36,7 @@ from hf_asr.features import bank
 from hf_asr.models.whisper_bank import WhisperStates
 encode = WhisperStates.__call__
 def slowly(self, rows):
-    time.sleep(0.2)
+    time.sleep(0.1)
     return encode(self, rows)
 WhisperStates.__call__ = slowly
 bank.SHARD_BYTES = 1
@@ -71,11 +71,14 @@ def test_a_killed_building_goes_on(project_root: Path, yaml: Path, tmp_path: Pat
     paths = [str(project_root), str(project_root / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", BUILDER, "--config", str(yaml), "features.bank=on", *FROZEN]
-    command += ["evaluation.batch_size=1"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+    command += ["evaluation.batch_size=1", "training.max_steps=1"]
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(command, env=environment, stderr=log, stdout=subprocess.DEVNULL) as process,
+    ):
+        deadline = time.monotonic() + 240
         while len(list((tmp_path / "cache").glob("bank-train-*/states-*.json"))) < 3:
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()[-2000:]  # type: ignore[union-attr]
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("bank-train-*/states-*.json")}
