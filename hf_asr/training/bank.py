@@ -71,7 +71,7 @@ def _changing_clips(model: PreTrainedModel, arguments: Arguments) -> Iterator[st
         yield "SpecAugment in the checkpoint's config.json: set apply_spec_augment to false there"
     if data.streaming:
         yield "data.streaming, which reads clips in no fixed number: set data.streaming=false"
-    if vars(data).get("pack"):
+    if data.pack:
         yield "data.pack, which joins clips in another way in every epoch: set data.pack=false"
     if data.drop_suspicious is not None:
         yield "data.drop_suspicious, which decodes training clips from their features: drop them in a run before this"

@@ -33,6 +33,7 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "the encoder unfrozen later": ([*ON, "freeze.unfreeze={1: [encoder_layers]}"], ("freeze.unfreeze.1",)),
     "a stream": ([*ON, "data.streaming=true", "training.max_steps=4"], ("data.streaming=false",)),
     "two windows": ([*ON, "model.window=clip", "model.window_mix=0.2"], ("model.window_mix=0.2", "set it to 0")),
+    "packing": ([*ON, "data.pack=true"], ("data.pack",)),
     "suspicious clips": ([*ON, "data.drop_suspicious=1.0"], ("data.drop_suspicious",)),
 }
 
