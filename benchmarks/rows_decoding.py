@@ -34,6 +34,7 @@ def evaluate(setting: Setting) -> list[dict[str, Any]]:
     return [measured.row("evaluate", setting)]
 
 
+EVALUATED = ("training.eval_strategy=epoch", "training.save_strategy=epoch")
 THINNED = ("model.window=thinned", "evaluation.window=thinned")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ours": THINNED,
@@ -46,7 +47,7 @@ def _ours(setting: Setting, clips: int, *keys: str) -> ours.Ours:
     tokens = [f"evaluation.generation.{name}={setting.new_tokens}" for name in ("max_new_tokens", "min_new_tokens")]
     limits = [f"data.limit.{split}={clips}" for split in ("train", "validation")]
     return ours.assemble(
-        setting, "training.eval_strategy=epoch", *limits, *tokens, *keys, splits=("train", "validation")
+        setting, *EVALUATED, *limits, *tokens, *keys, splits=("train", "validation")
     )
 
 
