@@ -16,7 +16,7 @@ CLIPS = 24
 
 
 def evaluate(setting: Setting) -> list[dict[str, Any]]:
-    """``trainer.evaluate()`` on both sides: stock with ``predict_with_generate``, batches in row order, 30-s windows."""
+    """``trainer.evaluate()`` on both sides: stock with ``predict_with_generate``, in row order, 30-second windows."""
     setting = with_folder(setting, "evaluate")
     setting = replace(setting, checkpoint=setting.decoder or setting.checkpoint)
     clips = min(CLIPS, setting.speech.clips)
@@ -46,9 +46,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 def _ours(setting: Setting, clips: int, *keys: str) -> ours.Ours:
     tokens = [f"evaluation.generation.{name}={setting.new_tokens}" for name in ("max_new_tokens", "min_new_tokens")]
     limits = [f"data.limit.{split}={clips}" for split in ("train", "validation")]
-    return ours.assemble(
-        setting, *EVALUATED, *limits, *tokens, *keys, splits=("train", "validation")
-    )
+    return ours.assemble(setting, *EVALUATED, *limits, *tokens, *keys, splits=("train", "validation"))
 
 
 def _stock(setting: Setting, clips: int) -> Any:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Row, the file it is in, and the ratio that it is to reach on two CPU cores; padding's is the share it is to stay below.
+# Row, the file it is in, and the ratio it is to reach on two CPU cores; padding's is the share it is to stay below.
 ROWS: dict[str, tuple[str, float | None]] = {
     "train_full": ("rows_training", 5.0),
     "train_clip": ("rows_training", 7.0),

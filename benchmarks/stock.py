@@ -88,9 +88,7 @@ class DataCollatorSpeechSeq2SeqWithPadding:
 def load(checkpoint: Path) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
     """Load model and processor; English where the model has languages."""
     processor = WhisperProcessor.from_pretrained(checkpoint)
-    model = WhisperForConditionalGeneration.from_pretrained(
-        checkpoint, attn_implementation="sdpa", dtype=torch.float32
-    )
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint, attn_implementation="sdpa", dtype=torch.float32)
     generation: GenerationConfig = model.generation_config
     if generation.is_multilingual:
         processor.tokenizer.set_prefix_tokens(language="en", task="transcribe")

@@ -48,7 +48,7 @@ def check_batch_seconds(arguments: Arguments) -> Check:
         return Check(
             "batch_seconds",
             ok=False,
-            expected=f"room for the longest clip ({longest:.1f} s with its padding) in {limit / GIB:.2f} GiB of {whose}",
+            expected=f"room for the longest clip ({longest:.1f} s, padded) in {limit / GIB:.2f} GiB of {whose}",
             found=f"{needs(int(-(-longest // 1))) / GIB:.2f} GiB needed",
             do="Take a smaller model or peft.method: lora, or leave long clips out with data.max_seconds.",
         )

@@ -64,7 +64,9 @@ class Conditions:
             "window": self.window,
             **(thinned if self.window == "thinned" else {}),
             "dtype": self.dtype,
-            **({"batch_size": self.batch_size} if self.batch_seconds is None else {"batch_seconds": self.batch_seconds}),
+            **(
+                {"batch_size": self.batch_size} if self.batch_seconds is None else {"batch_seconds": self.batch_seconds}
+            ),
             "generation": dict(self.generation),
         }
 
@@ -102,7 +104,7 @@ class Generated:
 
 @dataclass(slots=True)
 class _Decoded:
-    """What one process decoded: (place in the split, id, text, seconds), and (place, id, error) of what it could not."""
+    """What one process decoded: (place in the split, id, text, seconds), and of what it could not, the error."""
 
     clips: list[tuple[int, str, str, Seconds]] = field(default_factory=list)
     drops: list[tuple[int, str, str]] = field(default_factory=list)

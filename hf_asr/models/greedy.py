@@ -19,8 +19,23 @@ from transformers.utils import ModelOutput
 
 # Options of ``generate`` that look at a row by itself, so that it does not matter which rows stand beside it.
 BY_ROW = frozenset(
-    "bad_words_ids begin_suppress_tokens do_sample eos_token_id language max_length max_new_tokens min_length "
-    "min_new_tokens no_repeat_ngram_size num_beams repetition_penalty suppress_tokens task use_cache".split()
+    {
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "do_sample",
+        "eos_token_id",
+        "language",
+        "max_length",
+        "max_new_tokens",
+        "min_length",
+        "min_new_tokens",
+        "no_repeat_ngram_size",
+        "num_beams",
+        "repetition_penalty",
+        "suppress_tokens",
+        "task",
+        "use_cache",
+    }
 )
 # What a checkpoint's generation config or an option may say for decoding to be greedy, and nothing more.
 PLAIN: dict[str, tuple[Any, ...]] = {

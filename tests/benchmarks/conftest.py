@@ -39,4 +39,3 @@ def micro(tmp_path: Path, on_path: None) -> Any:
     speech = Speech(tmp_path / "speech" / "manifest.tsv", CLIPS, SECONDS, 11, "tones")
     checkpoint = make_tiny_whisper(tmp_path / "checkpoint")
     return Setting(tmp_path, speech, checkpoint, batch=2, rounds=1, new_tokens=4, scale=(5, 10))
-

@@ -24,9 +24,7 @@ def run() -> Any:
         (["--rounds", "0"], "--rounds: expected 1 or more, found 0"),
     ],
 )
-def test_what_cannot_be_measured(
-    run: Any, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured(run: Any, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     import re
 
     with pytest.raises(SystemExit) as stopped:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_batches_of_padded_seconds(seconds: list[float], most: float) -> None:
     batches = cut_batches(seconds, seconds, 8, most)
     assert sorted(place for batch in batches for place in batch) == list(range(len(seconds)))
     assert all(len(batch) * max(seconds[place] for place in batch) <= most for batch in batches)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         assert (len(batch) + 1) * seconds[batch[0]] > most, "another clip would have fitted"
         assert seconds[batch[-1]] >= seconds[following[0]]
 

@@ -16,8 +16,6 @@ from accelerate import Accelerator, PartialState, debug_launcher
 from accelerate.state import AcceleratorState
 from helpers.scripted_whisper import make_talker
 from helpers.tiny_corpus import tone
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import WhisperForConditionalGeneration
 
 from hf_asr.config.arguments import (
@@ -33,7 +31,6 @@ from hf_asr.data.audio import SAMPLE_RATE, encode
 from hf_asr.data.corpora import ROW_FEATURES, Split
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit, prepare_features
-from hf_asr.inference import generate
 from hf_asr.inference.generate import (
     Conditions,
     Generated,

@@ -1,4 +1,4 @@
-"""A real checkpoint on real speech: sorted, batched and with rows leaving, the texts are those of one clip at a time."""
+"""A real checkpoint on real speech: sorted, batched, rows leaving: the texts are those of one clip at a time."""
 
 from __future__ import annotations
 
