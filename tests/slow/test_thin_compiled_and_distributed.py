@@ -11,7 +11,6 @@ from accelerate import PartialState, debug_launcher
 from accelerate.state import AcceleratorState
 from helpers.thin_clips import SECONDS, pair, planned, prompts, windows
 from helpers.tiny_whisper import make_tiny_whisper
-from torch._dynamo.testing import CompileCounter
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
@@ -55,21 +54,6 @@ def test_compiled(folder: Path) -> None:
     with torch.no_grad():
         same = compiled(**planned(windows()), decoder_input_ids=prompts()).logits
         assert_close(same, stock(windows(), decoder_input_ids=prompts()).logits, rtol=0, atol=1e-4)
-
-
-def test_batches_of_many_shapes_are_compiled_a_few_times(folder: Path) -> None:
-    """Frames, positions, labels and clips differ from batch to batch; a second shape makes each of them dynamic."""
-    _, thin = pair(folder)
-    counter, counts = CompileCounter(), []
-    torch._dynamo.reset()
-    compiled = torch.compile(thin, backend=counter)
-    with torch.no_grad():
-        for number, frames in enumerate([(101, 40, 7), (80, 21), (60, 60, 5, 3), (120, 2), (77, 76, 75), (33, 2)]):
-            prompt = torch.ones(len(frames), 4 + number, dtype=torch.long)
-            compiled(**planned(windows(frames), frames, keep=5, stride=4), decoder_input_ids=prompt)
-            counts.append(counter.frame_count)
-    torch._dynamo.reset()
-    assert counts[-1] == counts[3], f"graphs after each batch: {counts}"
 
 
 def on_each_of_two(thin: ThinWhisper, expected: dict[str, torch.Tensor]) -> None:
