@@ -26,6 +26,8 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	$(VENV_PYTHON) benchmarks/trainer_parity.py
+	$(VENV_PYTHON) benchmarks/run.py --output docs/benchmarks.json
+	$(VENV_PYTHON) benchmarks/table.py
 
 lint: $(STAMP)
 	$(VENV_PYTHON) -m ruff check .

@@ -129,6 +129,8 @@ def measured(trainer: Any, before: dict[str, Any], eval_loss: float) -> dict[str
 
 def run_ours(folder: str, batch: int, accumulation: int) -> dict[str, Any]:
     """Train with hf_asr's trainer."""
+    from datasets import Dataset
+
     from hf_asr.features.cache import PreparedSplit
     from hf_asr.inference.generate import Conditions
     from hf_asr.models.whisper import FAMILY
@@ -137,7 +139,9 @@ def run_ours(folder: str, batch: int, accumulation: int) -> dict[str, Any]:
 
     model = build_model()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    split = PreparedSplit(name="train", rows=build_rows(), table=None, drops=Drops())
+    rows = build_rows()
+    table = Dataset.from_dict({"duration": [FRAMES / 100] * len(rows)})
+    split = PreparedSplit(name="train", rows=rows, table=table, drops=Drops())
     trainer = SpeechTrainer(
         family=FAMILY,
         train=split,

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.cli.classifier_summary import summarize_classifier
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_guess, score_split
-    from hf_asr.features.augmented import caches_train, check_augmentation
+    from hf_asr.features.augmented import check_augmentation
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     family.check_decoding(model, family.decoding_options(arguments))
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     if options.dry_run:
-        dry_run(model, family, processor, splits["train"], encoder, training, cache=caches_train(arguments))
+        dry_run(model, family, processor, splits["train"], encoder, training, arguments)
         return
     run_dir = begin_run(arguments, training)
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.evaluation.suspicious import drop_suspicious
-    from hf_asr.features.augmented import caches_train, check_augmentation
+    from hf_asr.features.augmented import check_augmentation
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     family.check_decoding(model, family.decoding_options(arguments))
     if options.dry_run:
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
-        dry_run(model, family, processor, splits["train"], encoder, training, cache=caches_train(arguments))
+        dry_run(model, family, processor, splits["train"], encoder, training, arguments)
         return
     run_dir = begin_run(arguments, training)
     prepared = prepare_splits(splits, encoder, arguments)

@@ -22,8 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.evaluation.suspicious import drop_suspicious
-    from hf_asr.features.augmented import caches_train, check_augmentation
-    from hf_asr.features.packed import packing_of
+    from hf_asr.features.augmented import check_augmentation
     from hf_asr.hub.push import check_push, push_run
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
@@ -54,8 +53,7 @@ def main(argv: Sequence[str]) -> None:
     family.check_decoding(model, family.decoding_options(arguments))
     if options.dry_run:
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
-        packing, cache = packing_of(encoder, arguments), caches_train(arguments)
-        dry_run(model, family, processor, splits["train"], encoder, training, cache=cache, packing=packing)
+        dry_run(model, family, processor, splits["train"], encoder, training, arguments)
         return
     run_dir = begin_run(arguments, training)
     prepared = prepare_with_bank(splits, encoder, arguments, family, model, processor, training)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hf_asr.config.arguments import Arguments
     from hf_asr.data.checks import Check
 
 EXAMPLE = "hf-asr doctor --config recipes/whisper/common_voice_ru.yaml data.path=cv-corpus-22.0/ru"
@@ -19,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     parser.add_argument("--config", nargs="+", default=[], metavar="YAML", help="the run's YAML files")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="over the YAML's values")
+    parser.add_argument(
+        "--fit-batch-seconds",
+        action="store_true",
+        help="load the model too, and find the largest data.batch_seconds that fits into memory",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,7 +48,26 @@ def run(options: argparse.Namespace) -> int:
             from hf_asr.cli.preflight import check_run
 
             checks = list(check_run(arguments))
-    return report(checks, Console())
+        if options.fit_batch_seconds:
+            checks.append(fit(arguments))
+    code = report(checks, Console())
+    if options.fit_batch_seconds and checks[-1].ok:
+        print(f"for the YAML:\ndata:\n  {checks[-1].found.partition(';')[0].removeprefix('data.')}")
+    return code
+
+
+def fit(arguments: Arguments | None) -> Check:
+    """Find the largest data.batch_seconds.
+
+    Raises:
+        UserError: No run is given.
+    """
+    from hf_asr.cli.fitting import check_batch_seconds
+    from hf_asr.errors import UserError
+
+    if arguments is None:
+        raise UserError("--fit-batch-seconds: expected --config with the run's YAML beside it, found none. Add it.")
+    return check_batch_seconds(arguments)
 
 
 def report(checks: Sequence[Check], console: Console) -> int:

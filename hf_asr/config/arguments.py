@@ -270,7 +270,13 @@ class EvaluationArguments:
     metrics: list[str] = field(
         default_factory=lambda: list(METRICS), metadata={"help": "Rates that are reported.", "check": "metrics"}
     )
-    batch_size: int = option(8, "Clips decoded together, on each device.", bounds=AT_LEAST_1)
+    batch_size: int = option(8, "Clips decoded together, on each device; clips of like length.", bounds=AT_LEAST_1)
+    batch_seconds: float | None = option(
+        None,
+        "Clips decoded together, so many seconds of them with their padding, in place of `batch_size`; of the two, the "
+        "one that is given later holds.",
+        bounds=POSITIVE,
+    )
     window: str = option("full", "As `model.window`, for decoding.", choices=WINDOWS)
     dtype: str = option(
         "auto",

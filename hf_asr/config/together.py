@@ -17,7 +17,10 @@ REQUIRED = (("experiment", "name", "whisper-small-ru"), ("model", "name_or_path"
 
 
 # Of two keys that say the same, the one that a later file or the command line gives replaces the other.
-EITHER_OR = (("training.per_device_train_batch_size", "data.batch_seconds"),)
+EITHER_OR = (
+    ("training.per_device_train_batch_size", "data.batch_seconds"),
+    ("evaluation.batch_size", "evaluation.batch_seconds"),
+)
 
 
 def value_at(tree: Mapping[str, Any], path: str) -> Any:

@@ -19,7 +19,7 @@ from hf_asr.training.arguments import DEFAULTS, LEARNING_RATES, strategy
 from hf_asr.utterance import Seconds
 
 METRICS = ("wer", "cer", "mer", "wil")
-CONDITIONS = ("window", "dtype", "batch_size", "generation")
+CONDITIONS = ("window", "dtype", "batch_size", "batch_seconds", "generation")
 COUNTS = ("substitutions", "deletions", "insertions", "hits")
 # Keys of hub.card that are text of the card; every other key goes into its metadata.
 TEXT_KEYS = ("title", "description", "limits")
@@ -246,7 +246,7 @@ def change_sentence(
 
 def decoding_sentence(results: Mapping[str, Any]) -> str:
     """Return under which conditions both rows were decoded."""
-    conditions = public_value({name: results[name] for name in CONDITIONS})
+    conditions = public_value({name: results[name] for name in CONDITIONS if name in results})
     return ", ".join(f"{name} `{json.dumps(value, ensure_ascii=False)}`" for name, value in conditions.items())
 
 

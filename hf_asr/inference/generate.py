@@ -22,7 +22,10 @@ from transformers import PreTrainedModel, ProcessorMixin
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
+from hf_asr.features.collate import Collator
+from hf_asr.features.lengths import padded_seconds
 from hf_asr.features.positions import WindowChoice
+from hf_asr.inference.batches import cut_batches
 from hf_asr.models.family import ModelFamily, collator_for
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
@@ -44,6 +47,7 @@ class Conditions:
         window_keep_seconds: Silence that a thinned window keeps whole (``model.window_keep_seconds``).
         window_stride: Of the rest it keeps every how many-th position (``model.window_stride``).
         bank: Whether the encoder's states are read from a bank, in float16; only ever so in validation.
+        batch_seconds: Padded seconds decoded together, in place of ``batch_size``.
     """
 
     window: str
@@ -53,6 +57,7 @@ class Conditions:
     window_keep_seconds: Seconds = 0.5
     window_stride: int = 10
     bank: bool = False
+    batch_seconds: Seconds | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON-able copy that test_results.json stores."""
@@ -61,7 +66,9 @@ class Conditions:
             "window": self.window,
             **(thinned if self.window == "thinned" else {}),
             "dtype": self.dtype,
-            "batch_size": self.batch_size,
+            **(
+                {"batch_size": self.batch_size} if self.batch_seconds is None else {"batch_seconds": self.batch_seconds}
+            ),
             "generation": dict(self.generation),
             **({"bank": True} if self.bank else {}),
         }
@@ -100,9 +107,9 @@ class Generated:
 
 @dataclass(slots=True)
 class _Decoded:
-    """What one process decoded: rows of (batch number, place in the batch, id, text, seconds), and drops."""
+    """What one process decoded: (place in the split, id, text, seconds), and of what it could not, the error."""
 
-    clips: list[tuple[int, int, str, str, Seconds]] = field(default_factory=list)
+    clips: list[tuple[int, str, str, Seconds]] = field(default_factory=list)
     drops: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -119,8 +126,15 @@ def resolve_conditions(
     """
     evaluation = arguments.evaluation
     dtype = auto_dtype(device, weights) if evaluation.dtype == "auto" else evaluation.dtype
-    kept = (arguments.model.window_keep_seconds, arguments.model.window_stride)
-    return Conditions(evaluation.window, dtype, evaluation.batch_size, family.decoding_options(arguments), *kept)
+    return Conditions(
+        evaluation.window,
+        dtype,
+        evaluation.batch_size,
+        family.decoding_options(arguments),
+        arguments.model.window_keep_seconds,
+        arguments.model.window_stride,
+        evaluation.batch_seconds,
+    )
 
 
 def auto_dtype(device: torch.device | str, weights: torch.dtype) -> str:
@@ -148,8 +162,9 @@ def generate_dataset(
 ) -> Generated:
     """Decode every clip of a split exactly once and hand all hypotheses to every process.
 
-    Batches are cut over the whole split in row order and dealt whole to the processes, so a clip has the same
-    neighbours, and its text the same digits behind it, however many processes there are. The model's training flags
+    Batches are cut over the whole split (:func:`hf_asr.inference.batches.cut_batches`) and dealt whole to the
+    processes, so a clip has the same neighbours, and its text the same digits behind it, however many processes there
+    are. The model's training flags
     and the random state are left as found; weights are never cast, half precision is autocast.
 
     Args:
@@ -170,11 +185,10 @@ def generate_dataset(
     with decoding(model, conditions.dtype):
         decoded = _Decoded()
         started = _now(inner.device)
-        for number, places in _my_batches(len(prepared.rows), conditions.batch_size, progress):
-            rows = [prepared.rows[place] for place in places]
-            batch = collate(rows)
-            texts = _decode(inner, family, processor, batch, conditions.generation)
-            _keep(decoded, number, batch, texts, {row["id"]: row["duration"] for row in rows})
+        for places in _mine(split_batches(prepared, collate, conditions), progress):
+            rows = {place: prepared.rows[place] for place in places}
+            batch = collate(list(rows.values()))
+            _keep(decoded, rows, batch, _decode(inner, family, processor, batch, conditions.generation))
         elapsed = _now(inner.device) - started
     generated = _gather(decoded, elapsed, prepared.column("id"))
     if not generated.hypotheses:
@@ -252,14 +266,18 @@ def progress_bar(enabled: bool) -> Progress:
     return Progress(*columns, console=console, disable=not (enabled and console.is_terminal), transient=True)
 
 
-def _cut(rows: int, batch_size: int) -> list[range]:
-    return [range(first, min(first + batch_size, rows)) for first in range(0, rows, batch_size)]
+def split_batches(prepared: PreparedSplit, collate: Collator, conditions: Conditions) -> list[list[int]]:
+    """Return the places of each batch's rows in a split, longest clips first."""
+    durations = prepared.column("duration")
+    assert len(prepared.rows) == len(durations), "a clip was not decoded, or one too many would be"
+    padded = padded_seconds(collate, durations)
+    return cut_batches(durations, padded, conditions.batch_size, conditions.batch_seconds)
 
 
-def _my_batches(rows: int, batch_size: int, progress: bool) -> Iterator[tuple[int, range]]:
-    """Yield this process's batches, whole, each with its number in the split."""
+def _mine(batches: Sequence[list[int]], progress: bool) -> Iterator[list[int]]:
+    """Yield this process's batches, whole."""
     state = PartialState()
-    mine = list(enumerate(_cut(rows, batch_size)))[state.process_index :: state.num_processes]
+    mine = batches[state.process_index :: state.num_processes]
     with progress_bar(progress and state.is_main_process) as bar:
         yield from bar.track(mine, description="decoding")
 
@@ -278,11 +296,13 @@ def _decode(
 
 
 def _keep(
-    decoded: _Decoded, number: int, batch: Mapping[str, Any], texts: Sequence[str], seconds: Mapping[str, Seconds]
+    decoded: _Decoded, rows: Mapping[int, Mapping[str, Any]], batch: Mapping[str, Any], texts: Sequence[str]
 ) -> None:
-    for place, (id, text) in enumerate(zip(batch["ids"], texts, strict=True)):
-        decoded.clips.append((number, place, id, text, seconds[id]))
-    decoded.drops += [(number, id, error) for id, error in batch["skipped"]]
+    """Note what became of the rows (place in the split: row) of a batch."""
+    places = {row["id"]: place for place, row in rows.items()}
+    for id, text in zip(batch["ids"], texts, strict=True):
+        decoded.clips.append((places[id], id, text, rows[places[id]]["duration"]))
+    decoded.drops += [(places[id], id, error) for id, error in batch["skipped"]]
 
 
 def _gather(decoded: _Decoded, elapsed: Seconds, ids: Sequence[str]) -> Generated:
@@ -292,10 +312,10 @@ def _gather(decoded: _Decoded, elapsed: Seconds, ids: Sequence[str]) -> Generate
         reason, _, detail = error.partition(": ")
         drops.add(reason, id, detail)
     dropped = [id for items in drops.reasons.values() for id, _ in items]
-    seen = [id for _, _, id, _, _ in clips] + dropped
+    seen = [id for _, id, _, _ in clips] + dropped
     assert len(seen) == len(set(seen)), "a clip was decoded twice"
     assert sorted(seen) == sorted(ids), "a clip was not decoded, or its id stands twice in the split"
-    hypotheses = [Hypothesis(id, text) for _, _, id, text, _ in clips]
+    hypotheses = [Hypothesis(id, text) for _, id, text, _ in clips]
     return Generated(hypotheses, [seconds for *_, seconds in clips], max(gather_object([elapsed])), drops)
 
 

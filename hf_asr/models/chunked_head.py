@@ -21,6 +21,8 @@ from hf_asr.features.collate import IGNORED
 
 # Tokens at once: 256 x 51,865 float32 are 53 MB; more is not faster on a CPU, fewer launch more kernels on a GPU.
 CHUNK = 256
+# Where ignored tokens are left out. Elsewhere the host would have to wait for their number: they count 0.
+SELECTING = ("cpu",)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -64,15 +66,17 @@ def _autocast(states: torch.Tensor) -> bool:
 def _loss_and_slope(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the summed loss of (N, V) logits and its derivative by them, which takes their place in memory."""
     log_sums = torch.logsumexp(logits, dim=-1, keepdim=True)
-    places = labels.unsqueeze(-1)
-    loss = (1 - smoothing) * (log_sums - logits.gather(-1, places)).sum()
+    learnt, places = labels.ne(IGNORED).unsqueeze(-1), labels.clamp(min=0).unsqueeze(-1)
+    loss = (1 - smoothing) * (log_sums - logits.gather(-1, places))
     if smoothing:
-        loss = loss + smoothing * (log_sums.squeeze(-1) - logits.mean(-1)).sum()
+        loss = loss + smoothing * (log_sums - logits.mean(-1, keepdim=True))
     slope = logits.sub_(log_sums).exp_()
     if smoothing:
         slope.sub_(smoothing / slope.shape[-1])
     slope.scatter_add_(-1, places, torch.full_like(places, -(1 - smoothing), dtype=slope.dtype))
-    return loss, slope
+    if labels.device.type not in SELECTING:
+        slope.mul_(learnt)
+    return (loss * learnt).sum(), slope
 
 
 def chunked_cross_entropy(
@@ -89,10 +93,11 @@ def chunked_cross_entropy(
     Returns:
         A scalar; 0, with zero gradients, when all labels are ignored.
     """
-    flat = labels.reshape(-1)
-    chosen = flat.ne(IGNORED).nonzero().squeeze(-1)
-    kept = states.reshape(-1, states.shape[-1]).index_select(0, chosen)
-    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, head.weight, head.bias, flat[chosen], smoothing)
+    kept, flat = states.reshape(-1, states.shape[-1]), labels.reshape(-1)
+    if labels.device.type in SELECTING:
+        chosen = flat.ne(IGNORED).nonzero().squeeze(-1)
+        kept, flat = kept.index_select(0, chosen), flat[chosen]
+    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, head.weight, head.bias, flat, smoothing)
     return total
 
 

@@ -43,6 +43,7 @@ from hf_asr.models.checkpoints import (
 )
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
+from hf_asr.models.greedy import leaving
 from hf_asr.models.losses import TOKENS
 
 KEPT_IN_CHECKPOINTS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "max_length")
@@ -214,9 +215,8 @@ def decode(
         limits = clip_limits(batch["attention_mask"], rate, longest=model.config.max_position_embeddings - 1)
         given["max_new_tokens"] = max(limits)
     with generating(given):
-        tokens = writer.generate(
-            input_values=batch["input_values"], attention_mask=batch["attention_mask"], **given
-        ).tolist()
+        inputs = {name: batch[name] for name in ("input_values", "attention_mask")}
+        tokens = writer.generate(**inputs, **given, **leaving(writer, given)).tolist()
     kept = [row[: 1 + limit] for row, limit in zip(tokens, limits, strict=True)]  # the start token comes first
     return [text.strip() for text in processor.batch_decode(kept, skip_special_tokens=True)]
 

@@ -39,6 +39,7 @@ from hf_asr.models.checkpoints import (
 )
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
+from hf_asr.models.greedy import leaving
 from hf_asr.models.losses import TOKENS
 from hf_asr.models.speech2text_processor import (
     SHAPES,
@@ -224,9 +225,8 @@ def decode(
     writer: Any = model
     options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
     with generating(options):
-        tokens = writer.generate(
-            input_features=batch["input_features"], attention_mask=batch["attention_mask"], **options
-        )
+        inputs = {name: batch[name] for name in ("input_features", "attention_mask")}
+        tokens = writer.generate(**inputs, **options, **leaving(writer, options))
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
 

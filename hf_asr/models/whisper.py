@@ -31,6 +31,7 @@ from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window, 
 from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights
 from hf_asr.models.family import ModelFamily
 from hf_asr.models.generating import check_generation, check_kept, generating, generation_options
+from hf_asr.models.greedy import leaving
 from hf_asr.models.losses import TOKENS
 from hf_asr.models.whisper_configs import (
     END,
@@ -225,7 +226,8 @@ def decode(
     mask = torch.ones(clips, length, dtype=torch.long, device=model.device)
     options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
     with generating(options):
-        tokens = writer.generate(attention_mask=mask, **inputs, **options)
+        ended = leaving(writer, options)
+        tokens = writer.generate(attention_mask=mask, **inputs, **options, **ended)
     return list(processor.batch_decode(tokens, skip_special_tokens=True))
 
 

@@ -14,18 +14,27 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from transformers import PreTrainedModel
 
+from hf_asr.config.arguments import Arguments
+from hf_asr.data.buckets import BucketBatchSampler, clips_in_batch
 from hf_asr.data.corpora import Split
 from hf_asr.data.packing import CLIPS_AT_ONCE
 from hf_asr.errors import UserError
 from hf_asr.evaluation.scoring import REFERENCE
+from hf_asr.features.augmented import caches_train
 from hf_asr.features.cache import forecast_bytes
+from hf_asr.features.collate import Collator
 from hf_asr.features.extract import ClipEncoder
-from hf_asr.features.packed import PackedTraining
+from hf_asr.features.lengths import padded_seconds
+from hf_asr.features.packed import packing_of
+from hf_asr.features.positions import WindowChoice
 from hf_asr.inference.generate import bare_model, to_device
-from hf_asr.models.family import ModelFamily
-from hf_asr.models.losses import Loss
+from hf_asr.models.chunked_head import can_be_chunked
+from hf_asr.models.family import ModelFamily, collator_for
+from hf_asr.models.losses import TOKENS, Loss
 from hf_asr.training.loss import summed_loss
+from hf_asr.utterance import Seconds
 
 GIB = 2**30
 NUM_LABELS = 10
@@ -90,7 +99,9 @@ class SavedBytes:
         return sum(self.storages.values())
 
 
-def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any, loss: Loss) -> tuple[float, int]:
+def measure_step(
+    model: nn.Module, batch: Mapping[str, Any], training: Any, loss: Loss, *, chunked_head: str | None = None
+) -> tuple[float, int]:
     """Run one micro-batch forward and backward; return (seconds, bytes kept for backward). Weights do not change."""
     model.to(training.device).train()
     moved = to_device(batch, bare_model(model))
@@ -102,7 +113,7 @@ def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any, loss
         torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack),
         torch.autocast(training.device.type, dtype=dtype, enabled=dtype is not None),
     ):
-        total, _ = summed_loss(loss, model, tensors)
+        total, _ = summed_loss(loss, model, tensors, chunked_head=chunked_head)
     (total / loss.items(tensors["labels"]).clamp(min=1)).backward()
     if training.device.type == "cuda":
         torch.cuda.synchronize()
@@ -111,13 +122,34 @@ def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any, loss
     return seconds, saved.total
 
 
-def num_steps(training: Any, num_examples: int | None) -> int:
-    """Return the optimiser steps of a run; ``max_steps`` for a stream."""
+def num_steps(training: Any, num_examples: int | None, num_batches: int | None = None) -> int:
+    """Return the optimiser steps of a run; ``max_steps`` for a stream.
+
+    Args:
+        training: The Trainer's arguments.
+        num_examples: Clips of the training split; None for a stream.
+        num_batches: Micro-batches of an epoch over all processes, where ``data.batch_seconds`` cuts them.
+    """
     if training.max_steps > 0:
         return int(training.max_steps)
     assert num_examples is not None
-    taken = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    return math.ceil(training.num_train_epochs * math.ceil(num_examples / taken))
+    taken = training.gradient_accumulation_steps * training.world_size
+    if num_batches is None:
+        taken, num_batches = taken * training.per_device_train_batch_size, num_examples
+    return math.ceil(training.num_train_epochs * math.ceil(num_batches / taken))
+
+
+def fixed_bytes(model: nn.Module) -> int:
+    """Return what weights, gradients and AdamW's states take."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return weights + trained * (1 + ADAM_STATES)
+
+
+def chunked_head_of(model: nn.Module, family: ModelFamily, training: Mapping[str, Any]) -> str | None:
+    """Return the head that training will work the loss out in; None for the model's own logits."""
+    plain = training.get("chunked_loss", True) and not training.get("torch_compile")
+    return family.head if plain and family.loss is TOKENS and can_be_chunked(bare_model(model), family.head) else None
 
 
 def make_forecast(
@@ -128,6 +160,8 @@ def make_forecast(
     *,
     num_examples: int | None,
     cache_bytes: int,
+    num_batches: int | None = None,
+    chunked_head: str | None = None,
 ) -> Forecast:
     """Measure one micro-batch and work out the whole run.
 
@@ -138,16 +172,19 @@ def make_forecast(
         loss: The family's.
         num_examples: Clips of the training split, or windows of several; None for a stream.
         cache_bytes: Forecast size of the feature cache.
+        num_batches: Micro-batches of an epoch, where ``data.batch_seconds`` cuts them.
+        chunked_head: From :func:`chunked_head_of`.
     """
-    measure_step(model, batch, training, loss)  # the first pass allocates and tunes
-    seconds, activations = measure_step(model, batch, training, loss)
+    # The first pass allocates and tunes.
+    for _ in range(2):
+        seconds, activations = measure_step(model, batch, training, loss, chunked_head=chunked_head)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     kept = (training.save_total_limit or 2) + 1
     return Forecast(
-        steps=num_steps(training, num_examples),
+        steps=num_steps(training, num_examples, num_batches),
         step_seconds=seconds * training.gradient_accumulation_steps,
-        weight_bytes=weights + trained * (1 + ADAM_STATES),
+        weight_bytes=fixed_bytes(model),
         activation_bytes=activations,
         cache_bytes=cache_bytes,
         checkpoint_bytes=kept * (weights + ADAM_STATES * trained) + weights,
@@ -171,9 +208,7 @@ def dry_run(
     split: Split,
     encoder: ClipEncoder,
     training: Any,
-    *,
-    cache: bool,
-    packing: PackedTraining | None = None,
+    arguments: Arguments,
 ) -> Forecast:
     """Show ten labels decoded back, and the forecast; nothing is written.
 
@@ -184,9 +219,9 @@ def dry_run(
         split: The training split.
         encoder: The family's encoder.
         training: The Trainer's arguments.
-        cache: Whether features of the training split are cached: :func:`hf_asr.features.augmented.caches_train`.
-        packing: How its clips are joined; the number of windows is guessed from the first clips.
+        arguments: The whole configuration. Of packed windows, the number is guessed from the first clips.
     """
+    packing = packing_of(encoder, arguments)
     wanted = max(NUM_LABELS, training.per_device_train_batch_size, CLIPS_AT_ONCE if packing else 0)
     clips = [encoder(row) for row in itertools.islice(split.rows, wanted)]
     encoded = packing.of_rows(clips) if packing else clips
@@ -195,12 +230,41 @@ def dry_run(
     whole = [row for row in encoded if not row["error"]]
     if not whole:
         raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
-    collate = family.make_collator(processor, bare_model(model))
-    batch = collate([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
+    collate = training_collator(arguments, family, processor, bare_model(model))
+    size, num_batches = training.per_device_train_batch_size, None
+    if arguments.data.batch_seconds is not None:
+        size, num_batches = _of_seconds(arguments.data.batch_seconds, collate, split, whole)
     num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
-    cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
-    if num_examples is not None:
-        num_examples = math.ceil(num_examples * len(encoded) / len(clips))
-    forecast = make_forecast(model, batch, training, family.loss, num_examples=num_examples, cache_bytes=cached)
+    cached = caches_train(arguments) and num_examples
+    cache_bytes = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cached and num_examples else 0
+    share = len(encoded) / len(clips)
+    forecast = make_forecast(
+        model,
+        collate([whole[index % len(whole)] for index in range(size)]),
+        training,
+        family.loss,
+        num_examples=None if num_examples is None else math.ceil(num_examples * share),
+        cache_bytes=cache_bytes,
+        num_batches=None if num_batches is None else math.ceil(num_batches * share),
+        chunked_head=chunked_head_of(model, family, arguments.training),
+    )
     Console().print(forecast.table())
     return forecast
+
+
+def training_collator(arguments: Arguments, family: ModelFamily, processor: Any, model: PreTrainedModel) -> Collator:
+    """Return what collates training batches under a configuration, full windows mixed in as it says."""
+    chosen = arguments.model
+    window = WindowChoice(chosen.window, chosen.window_keep_seconds, chosen.window_stride)
+    mix, seed = chosen.window_mix, arguments.experiment.seed
+    return collator_for(family, processor, model, window, mix=mix, seed=seed)
+
+
+def _of_seconds(
+    batch_seconds: Seconds, collate: Collator, split: Split, encoded: Sequence[Mapping[str, Any]]
+) -> tuple[int, int]:
+    """Return (how many of the encoded clips a batch holds, batches of an epoch)."""
+    assert isinstance(split.rows, Dataset), "the configuration refuses data.batch_seconds beside a stream"
+    sampler = BucketBatchSampler(padded_seconds(collate, split.rows["duration"][:]), batch_seconds=batch_seconds)
+    longest = max(padded_seconds(collate, [row["duration"] for row in encoded]))
+    return clips_in_batch(longest, batch_seconds), sampler.num_batches

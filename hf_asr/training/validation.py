@@ -10,7 +10,7 @@ import torch
 
 from hf_asr.evaluation.scoring import REFERENCE, validation_scores
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.inference.generate import Conditions, generate_dataset
+from hf_asr.inference.generate import Conditions, generate_dataset, split_batches
 from hf_asr.models.family import ModelFamily
 from hf_asr.training.loss import summed_loss
 from hf_asr.utterance import Drops
@@ -62,11 +62,11 @@ class ValidationMixin:
         assert self.validation is not None
         model: Any = self.accelerator.unwrap_model(self.model).eval()
         host: Any = self
-        size, rows = self.args.per_device_eval_batch_size, self.validation.rows
+        rows = self.validation.rows
+        batches = split_batches(self.validation, self.eval_collator, self.conditions)
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        starts = range(0, len(rows), size)[self.args.process_index :: self.args.world_size]
-        for start in starts:
-            batch = self.eval_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
+        for places in batches[self.args.process_index :: self.args.world_size]:
+            batch = self.eval_collator([rows[place] for place in places])
             inputs = host._prepare_inputs({k: v for k, v in batch.items() if k not in ("ids", "skipped")})
             with self.accelerator.autocast():
                 total, _ = summed_loss(self.family.loss, model, inputs, chunked_head=self.chunked_head)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from helpers.clips import row_of
 from transformers import Seq2SeqTrainingArguments
 
@@ -75,7 +76,8 @@ def trainer_of(
         "label_names": ["labels"],
         "train_sampling_strategy": "sequential",
     }
-    split = PreparedSplit(name="train", rows=rows, table=None, drops=Drops())
+    table = Dataset.from_dict({"duration": [row["duration"] for row in rows]})
+    split = PreparedSplit(name="train", rows=rows, table=table, drops=Drops())
     return SpeechTrainer(
         family=family,
         train=split,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments, WhisperConfig, WhisperForConditionalGeneration
 
 from hf_asr.config.arguments import FreezeArguments
@@ -115,7 +116,9 @@ def make_trainer(
         "label_names": ["labels"],
         "train_sampling_strategy": "sequential",
     }
-    split = PreparedSplit(name="train", rows=rows or build_rows(), table=None, drops=Drops())
+    rows = rows or build_rows()
+    table = Dataset.from_dict({"duration": [row.get("duration", 0.4) for row in rows]})
+    split = PreparedSplit(name="train", rows=rows, table=table, drops=Drops())
     sample_log = SampleLog(run_dir) if log_samples else None
     return SpeechTrainer(
         family=FAMILY,

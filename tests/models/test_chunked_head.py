@@ -23,10 +23,12 @@ def states_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("chunk", [1, 4, 256])
+@pytest.mark.parametrize("selecting", [("cpu",), ()], ids=["ignored left out", "ignored count 0"])
 def test_value_and_gradients_are_those_of_the_plain_loss(
-    bias: bool, smoothing: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+    bias: bool, smoothing: float, chunk: int, selecting: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunked_head, "CHUNK", chunk)
+    monkeypatch.setattr(chunked_head, "SELECTING", selecting)
     states, labels = states_and_labels()
     found = []
     for chunked in (False, True):
@@ -41,7 +43,11 @@ def test_value_and_gradients_are_those_of_the_plain_loss(
     assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
 
 
-def test_nothing_to_learn_gives_zero_and_zero_gradients() -> None:
+@pytest.mark.parametrize("selecting", [("cpu",), ()], ids=["ignored left out", "ignored count 0"])
+def test_nothing_to_learn_gives_zero_and_zero_gradients(
+    selecting: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked_head, "SELECTING", selecting)
     states, labels = states_and_labels()
     head, inputs = nn.Linear(8, 30), states.requires_grad_()
     loss = chunked_cross_entropy(inputs, head, torch.full_like(labels, -100), 0.0)

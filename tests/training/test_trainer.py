@@ -64,10 +64,7 @@ def test_logged_loss_is_the_plain_mean_over_label_tokens(whole: Any, tmp_path: P
 
 
 def test_validation_loss_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
-    losses = [
-        make_trainer(tmp_path / str(size), batch=8, accumulation=1, per_device_eval_batch_size=size).validation_loss()
-        for size in (1, 3, 16)
-    ]
+    losses = [make_trainer(tmp_path / str(size), batch=size, accumulation=1).validation_loss() for size in (1, 3, 16)]
     assert_close(torch.tensor(losses), torch.full((3,), losses[0]), rtol=1e-5, atol=0)
 
 

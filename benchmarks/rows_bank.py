@@ -1,0 +1,53 @@
+"""Rows of the bank: a frozen encoder's states are computed once, and every epoch reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ours
+import stock
+from setting import Measured, Setting, alternate, step_timer, timed, with_folder
+
+EPOCHS = 5
+# Enough for two steps an epoch and an even last one.
+BATCHES = 3
+KEYS = ("features.bank=on", "freeze.groups=[encoder]", "model.window=thinned", "evaluation.window=thinned")
+
+
+def train_bank(setting: Setting) -> list[dict[str, Any]]:
+    """Epoch 2 of decoder-only training from the bank, against stock with its encoder frozen and run at every step."""
+    setting = with_folder(setting, "train_bank")
+    clips = BATCHES * setting.batch
+    # Steps of the second epoch: the first of a training is never timed, the others read what epoch 1 has read.
+    made = ours.assemble(setting, *KEYS, f"data.limit.train={clips}", f"training.max_steps={BATCHES + 1}").trainer
+    sides = {"stock": step_timer(_stock(setting, clips, max_steps=2)), "ours": step_timer(made)}
+    costs = alternate(sides, setting.rounds)
+    each = {side: [cost / setting.batch for cost in values] for side, values in costs.items()}
+    measured = Measured(each, "seconds a clip", {"what": "a step of decoder-only training, states read from the bank"})
+    return [measured.row("train_bank", setting)]
+
+
+def job_bank(setting: Setting) -> list[dict[str, Any]]:
+    """Five epochs of decoder-only training whole: preparation, building the bank, training."""
+    setting = with_folder(setting, "job_bank")
+    clips, numbers = BATCHES * setting.batch, iter(range(10**6))
+
+    def our_job() -> None:
+        fresh = with_folder(setting, f"ours{next(numbers)}")
+        length = ("training.max_steps=-1", f"training.num_train_epochs={EPOCHS}", f"data.limit.train={clips}")
+        ours.assemble(fresh, *KEYS, *length).trainer.train()
+
+    def stock_job() -> None:
+        fresh = with_folder(setting, f"stock{next(numbers)}")
+        _stock(fresh, clips, num_train_epochs=EPOCHS).train()
+
+    costs = alternate({"stock": timed(stock_job, clips), "ours": timed(our_job, clips)}, setting.rounds)
+    about = {"what": f"{EPOCHS} epochs, preparation and bank included", "clips": clips}
+    return [Measured(costs, "seconds a clip", about).row("job_bank", setting)]
+
+
+def _stock(setting: Setting, clips: int, **length: Any) -> Any:
+    model, processor = stock.load(setting.checkpoint)
+    model.freeze_encoder()
+    table = stock.prepare(setting.speech.rows()[:clips], processor, setting.folder / "stock.arrow")
+    return stock.make_trainer(model, processor, table, setting.folder / "stock", batch=setting.batch, **length)

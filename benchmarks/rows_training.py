@@ -1,0 +1,128 @@
+"""Rows of the training step: everything trained, against the stock recipe clip for clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ours
+import stock
+import torch
+from setting import Measured, Setting, alternate, step_timer, with_folder
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+# Strides that the table shows; the middle one is model.window_stride's default.
+STRIDES = (5, 10, 20)
+MATRIX = 2048
+
+
+def stock_trainer(setting: Setting, *, frozen: bool = False, clips: int | None = None, **options: Any) -> Any:
+    """Return the stock recipe's trainer, two steps long, its clips mapped."""
+    model, processor = stock.load(setting.checkpoint)
+    if frozen:
+        model.freeze_encoder()
+    rows = setting.speech.rows()[: clips or 3 * setting.batch]
+    table = stock.prepare(rows, processor, setting.folder / "stock.arrow")
+    return stock.make_trainer(
+        model, processor, table, setting.folder / "stock", batch=setting.batch, **{"max_steps": 2, **options}
+    )
+
+
+def our_trainer(setting: Setting, *overrides: str) -> Any:
+    """Return our trainer, two steps long, on as many clips."""
+    return ours.assemble(setting, f"data.limit.train={3 * setting.batch}", *overrides).trainer
+
+
+def seconds_a_clip(setting: Setting, variants: dict[str, Sequence[str]]) -> Measured:
+    """Time the stock recipe and variants of ours in turn, in seconds a clip."""
+    sides = {"stock": step_timer(stock_trainer(setting))}
+    sides |= {name: step_timer(our_trainer(setting, *keys)) for name, keys in variants.items()}
+    costs = alternate(sides, setting.rounds)
+    each = {side: [cost / setting.batch for cost in values] for side, values in costs.items()}
+    return Measured(each, "seconds a clip", {"what": "an optimiser step, everything trained, loading included"})
+
+
+def train_full(setting: Setting) -> list[dict[str, Any]]:
+    """Everything trained, silence thinned at three strides."""
+    setting = with_folder(setting, "train_full")
+    names = {f"stride {stride}": ["model.window=thinned", f"model.window_stride={stride}"] for stride in STRIDES}
+    measured = seconds_a_clip(setting, names)
+    shipped = ours.configuration(setting).model
+    measured.about["window"] = f"thinned, stride {shipped.window_stride}, keep {shipped.window_keep_seconds} s"
+    return [measured.row("train_full", setting, ours=f"stride {shipped.window_stride}")]
+
+
+def train_clip(setting: Setting) -> list[dict[str, Any]]:
+    """Everything trained, the window cut to the clip; a fifth of the batches whole beside it."""
+    setting = with_folder(setting, "train_clip")
+    variants = {"ours": ["model.window=clip"]}
+    measured = seconds_a_clip(setting, variants)
+    # A fifth of the batches costs what a batch of ours at the full window does.
+    whole = alternate({"full": step_timer(our_trainer(setting))}, max(1, setting.rounds // 2))["full"]
+    whole_clip = sorted(whole)[len(whole) // 2] / setting.batch
+    mixed = 0.8 * measured.median("ours") + 0.2 * whole_clip
+    measured.about["beside"] = {
+        "window_mix 0.2, worked out": {"cost": mixed, "ratio": measured.median("stock") / mixed},
+        "ours, full window": {"cost": whole_clip, "ratio": measured.median("stock") / whole_clip},
+    }
+    return [measured.row("train_clip", setting)]
+
+
+def train_pack(setting: Setting) -> list[dict[str, Any]]:
+    """Everything trained, clips packed up to 30 seconds: clips a second against one by one."""
+    setting = with_folder(setting, "train_pack")
+    sides = {"stock": step_timer(stock_trainer(setting))}
+    clips = {"stock": float(setting.batch)}
+    for name, share in (("ours", 1.0), ("shipped share", None)):
+        keys = ["data.pack=true", *([f"data.pack_share={share}"] if share is not None else [])]
+        made = ours.assemble(setting, *keys).trainer
+        counted = _count_clips(made)
+        sides[name] = step_timer(made)
+        clips[name] = counted
+    costs = alternate(sides, setting.rounds)
+    each = {side: [cost / clips[side] for cost in values] for side, values in costs.items()}
+    measured = Measured(each, "seconds a clip", {"clips_a_step": clips})
+    return [measured.row("train_pack", setting)]
+
+
+def _count_clips(trainer: Any) -> float:
+    """Return the clips of an epoch over its windows, times a batch: what a step trains on."""
+    loader = trainer.get_train_dataloader()
+    batches = [batch["ids"] for batch in loader]
+    return sum(len(ids) for ids in batches) / len(batches)
+
+
+def roofline(setting: Setting) -> list[dict[str, Any]]:
+    """Floating-point operations a second of a training step, over what a large matrix product reaches."""
+    setting = with_folder(setting, "roofline")
+    made = {"stock": stock_trainer(setting), "ours": our_trainer(setting, "model.window=thinned")}
+    operations = {side: _operations(trainer) for side, trainer in made.items()}
+    costs = alternate({side: step_timer(trainer) for side, trainer in made.items()}, setting.rounds)
+    reached = _matrix_product(setting.rounds)
+    share = {side: [operations[side] / cost / reached for cost in values] for side, values in costs.items()}
+    measured = Measured({"ours": share["ours"]}, "share of a large matrix product's FLOP/s")
+    row = measured.row("roofline", setting)
+    middle = sorted(share["stock"])[len(share["stock"]) // 2]
+    return [row | {"stock": middle, "flop_a_step": operations, "matrix_product_flops": reached}]
+
+
+def _operations(trainer: Any) -> int:
+    """Count a step's operations, forward and backward; under the math backend, the others are not seen on a CPU."""
+    batch = next(iter(trainer.get_train_dataloader()))
+    inputs = trainer._prepare_inputs({name: value for name, value in batch.items() if name not in ("ids", "skipped")})
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        trainer.compute_loss(trainer.model.train(), inputs).backward()
+    trainer.model.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops())
+
+
+def _matrix_product(rounds: int) -> float:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = MATRIX if device == "cpu" else 4 * MATRIX
+    left = torch.randn(size, size, device=device, dtype=torch.float32 if device == "cpu" else torch.bfloat16)
+    from setting import timed
+
+    times = [timed(lambda: left @ left)() for _ in range(rounds + 1)]
+    return 2 * size**3 / min(times)

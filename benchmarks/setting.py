@@ -1,0 +1,176 @@
+"""What every row has in common: the clips, the checkpoint, the settings of both sides, and how rounds are timed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from speech import Speech
+from transformers import TrainerCallback
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One machine, one set of clips, one checkpoint.
+
+    Attributes:
+        folder: Where everything is written; caches, runs and the checkpoint go below it.
+        speech: The clips.
+        checkpoint: Stock Whisper folder that both sides load.
+        size: ``tiny`` or ``small``: whose dimensions the checkpoint has.
+        batch: Clips of an optimiser step on both sides.
+        rounds: Rounds of both sides in turn.
+        decoder: Stock Whisper folder that is decoded with: a real one where there is one.
+        new_tokens: Tokens that both sides write for each clip.
+        scale: Numbers of clips at which cost against size is measured.
+        real: Folder with real corpora; None without.
+    """
+
+    folder: Path
+    speech: Speech
+    checkpoint: Path
+    size: str = "tiny"
+    batch: int = 8
+    rounds: int = 5
+    decoder: Path | None = None
+    new_tokens: int = 24
+    scale: Sequence[int] = (1_000, 10_000, 100_000)
+    real: Path | None = None
+
+
+@dataclass
+class Measured:
+    """What the rounds of one row gave, in cost: smaller is better.
+
+    Attributes:
+        costs: Side to one cost a round.
+        unit: Of the costs.
+        about: More keys for the row.
+    """
+
+    costs: dict[str, list[float]]
+    unit: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def median(self, side: str) -> float:
+        """Return a side's median cost."""
+        return statistics.median(self.costs[side])
+
+    def row(self, name: str, setting: Setting, ours: str = "ours") -> dict[str, Any]:
+        """Return the row: stock against ``ours``, every other side beside it."""
+        others = [side for side in self.costs if side not in ("stock", ours)]
+        beside = {side: {"cost": self.median(side), "ratio": self.ratio(side)} for side in others}
+        return {
+            "name": name if setting.size == "tiny" else f"{name}_{setting.size}",
+            "stock": self.median("stock") if "stock" in self.costs else None,
+            "ours": self.median(ours),
+            "ratio": self.ratio(ours),
+            "unit": self.unit,
+            "rounds": len(self.costs[ours]),
+            "spread": {side: [min(costs), max(costs)] for side, costs in self.costs.items()},
+            **({"beside": beside} if beside else {}),
+            **about(setting),
+            **self.about,
+        }
+
+    def ratio(self, side: str) -> float | None:
+        """Return stock's median over a side's; None without a stock side."""
+        return self.median("stock") / self.median(side) if "stock" in self.costs else None
+
+
+def about(setting: Setting) -> dict[str, Any]:
+    """Return what a reader must know beside the figures."""
+    return {
+        "size": f"whisper-{setting.size} dimensions",
+        "batch": setting.batch,
+        "label_tokens": setting.speech.label_tokens,
+        "speech": setting.speech.source,
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Return device, threads and library versions; no host name."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "dtype": "bfloat16 autocast" if on_gpu else "float32",
+        "torch": torch.__version__,
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Ask every side for its cost, in turn, ``rounds`` times; the order turns round from one round to the next."""
+    costs: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds):
+        order = list(sides) if number % 2 == 0 else list(reversed(sides))
+        for side in order:
+            costs[side].append(sides[side]())
+            print(f"  round {number + 1} of {rounds}, {side}: {costs[side][-1]:.4g}", file=sys.stderr, flush=True)
+    return {side: costs[side] for side in sides}
+
+
+def clock() -> float:
+    """Return seconds, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class StepTimes(TrainerCallback):
+    """Notes when each optimiser step ends; a step's time is from one end to the next, its loading included."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Begin anew."""
+        self.ends = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note the time."""
+        self.ends.append(clock())
+
+
+def step_timer(trainer: Any) -> Callable[[], float]:
+    """Return what trains for as many steps as the trainer was told and gives the mean seconds of all but the first.
+
+    The first one of a training allocates, and makes the optimiser's states.
+    """
+    times = StepTimes()
+    trainer.add_callback(times)
+
+    def timed() -> float:
+        trainer.train()
+        return (times.ends[-1] - times.ends[0]) / (len(times.ends) - 1)
+
+    return timed
+
+
+def timed(work: Callable[[], Any], per: float = 1.0) -> Callable[[], float]:
+    """Return what does the work and gives its seconds over ``per``."""
+
+    def run() -> float:
+        start = clock()
+        work()
+        return (clock() - start) / per
+
+    return run
+
+
+def with_folder(setting: Setting, name: str) -> Setting:
+    """Return the setting with a folder of its own."""
+    folder = setting.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return replace(setting, folder=folder)

@@ -1,0 +1,86 @@
+"""Write the tables of docs/performance.md from docs/benchmarks.json.
+
+python benchmarks/table.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run import ROWS, SMALL
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BEGIN, END = "<!-- rows: written by benchmarks/table.py -->", "<!-- end of rows -->"
+MISSING = "not measured"
+
+
+def number(value: float | None) -> str:
+    """Return three digits of a number, whole ones from 1,000 on."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def bar_of(name: str) -> str:
+    """Return what a row is to reach, in words."""
+    bar = ROWS[name][1]
+    if bar is None:
+        return "none"
+    return f"at most {bar:g}" if name == "padding" else f"{bar:g}"
+
+
+def line(name: str, row: Mapping[str, Any] | None, bar: str) -> str:
+    """Return a row of the table; one that is not there is said to be missing."""
+    if row is None:
+        return f"| `{name}` | {MISSING} | | | {bar} | |"
+    ratio = "" if row["ratio"] is None else f"**{row['ratio']:.2f}**"
+    beside = "; ".join(f"{side}: {number(found['ratio'])}" for side, found in row.get("beside", {}).items())
+    note = "; ".join(part for part in (row["unit"], row.get("window", ""), beside and f"ratio of {beside}") if part)
+    return f"| `{name}` | {number(row['stock'])} | {number(row['ours'])} | {ratio} | {bar} | {note} |"
+
+
+def hardware_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line for each machine, speech and number of rounds that rows were measured with."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        machine = row["hardware"]
+        text = (
+            f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['dtype']}, torch "
+            f"{machine['torch']}; speech: {row['speech']}; rounds: {row['rounds']}"
+        )
+        found.setdefault(text, []).append(f"`{row['name']}`")
+    return [f"- {', '.join(names)}: {text}" for text, names in found.items()]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of all rows, CPU first, then CUDA, and what they were measured on."""
+    header = ["| row | stock | ours | ratio | bar | unit, window, beside |", "|---|---|---|---|---|---|"]
+    lines = ["## On a CPU", "", *header]
+    on_cpu = {row["name"]: row for row in rows if row["hardware"]["device"].startswith("CPU")}
+    on_gpu = {row["name"]: row for row in rows if row["name"] not in on_cpu}
+    lines += [line(name, on_cpu.get(name), bar_of(name)) for name in ROWS]
+    lines += [line(f"{name}_small", on_cpu.get(f"{name}_small"), "none") for name in SMALL]
+    lines += ["", *hardware_of(list(on_cpu.values())), "", "## On a GPU", ""]
+    lines += [*header, *(line(name, row, "none") for name, row in on_gpu.items())] if on_gpu else ["Not measured."]
+    return "\n".join([*lines, *(["", *hardware_of(list(on_gpu.values()))] if on_gpu else [])])
+
+
+def render(page: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page with its tables written anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Write the page."""
+    path = DOCS / "performance.md"
+    rows = json.loads((DOCS / "benchmarks.json").read_text("utf-8"))
+    path.write_text(render(path.read_text("utf-8"), rows), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

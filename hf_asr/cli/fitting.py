@@ -1,0 +1,84 @@
+"""`hf-asr doctor --fit-batch-seconds`: the largest data.batch_seconds with which a run fits into memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+
+from hf_asr.cli.machine import GIB, free_memory
+from hf_asr.cli.preflight import is_on_cpu
+from hf_asr.config.arguments import Arguments
+from hf_asr.data.checks import Check, spread
+from hf_asr.data.corpora import Split, build_splits
+from hf_asr.errors import UserError
+from hf_asr.features.extract import ClipEncoder
+from hf_asr.features.lengths import padded_seconds
+from hf_asr.models import get_family
+from hf_asr.models.classifier import classifier_arguments
+from hf_asr.training.adapters import make_trainable
+from hf_asr.training.arguments import training_arguments
+from hf_asr.training.fitting import USABLE, Needs, WorstClip, largest_that_fits, worst_clips
+from hf_asr.training.forecast import chunked_head_of, training_collator
+
+# Texts that are made into labels to find the longest ones; 3 s.
+MAX_TEXTS = 10_000
+
+
+def check_batch_seconds(arguments: Arguments) -> Check:
+    """Load the model as it will be trained, and search.
+
+    Raises:
+        UserError: The training split is a stream, whose lengths are not known.
+    """
+    if "label" in arguments.data.columns:
+        arguments = classifier_arguments(arguments)
+    split = build_splits(arguments.data, seed=arguments.experiment.seed, names=("train",))["train"]
+    if not isinstance(split.rows, datasets.Dataset):
+        raise UserError(
+            "--fit-batch-seconds: expected a training split whose lengths are known, found data.streaming=true. Set "
+            "training.per_device_train_batch_size in its place."
+        )
+    whose, free, _ = free_memory(is_on_cpu(arguments))
+    needs, padded = load_needs(arguments, split)
+    limit, longest = int(USABLE * free), max(padded)
+    found = largest_that_fits(needs, limit, least=int(-(-longest // 1)), most=int(sum(padded)) + 1)
+    how = "run" if needs.on_gpu else "forecast from one clip and two"
+    if found is None:
+        return Check(
+            "batch_seconds",
+            ok=False,
+            expected=f"room for the longest clip ({longest:.1f} s, padded) in {limit / GIB:.2f} GiB of {whose}",
+            found=f"{needs(int(-(-longest // 1))) / GIB:.2f} GiB needed",
+            do="Take a smaller model or peft.method: lora, or leave long clips out with data.max_seconds.",
+        )
+    taken = needs(found) / GIB
+    memory = f"{taken:.2f} of {limit / GIB:.2f} GiB ({whose}; worst batches, {how})"
+    return Check("batch_seconds", ok=True, found=f"data.batch_seconds: {found}; {memory}")
+
+
+def load_needs(arguments: Arguments, split: Split) -> tuple[Needs, list[float]]:
+    """Load all that a training step needs; return it with the padded seconds of the training clips."""
+    training = training_arguments(arguments)
+    family = get_family(arguments.model)
+    processor = family.load_processor(arguments, split.rows if family.needs_train else None)
+    loaded: Any = family.load_model(arguments, processor)
+    encoder = family.make_encoder(processor, loaded.config, arguments)
+    collate = training_collator(arguments, family, processor, loaded)
+    model, _ = make_trainable(loaded, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
+    padded = padded_seconds(collate, split.rows["duration"][:])
+    head = chunked_head_of(model, family, arguments.training)
+    clips = clips_of(split, padded, encoder)
+    size = encoder.front_end.feature_size
+    return Needs(model, family.loss, collate, clips, size, training, head), padded
+
+
+def clips_of(split: Split, padded: list[float], encoder: ClipEncoder) -> list[WorstClip]:
+    """Return the clips of which the worst batches are full: the longest of all, and those with the most labels."""
+    durations = split.rows["duration"][:]
+    places = {*spread(len(durations), MAX_TEXTS), max(range(len(padded)), key=padded.__getitem__)}
+    rows = split.rows.select(sorted(places))
+    labels = [encoder.labeller(row) for row in rows]
+    rate = encoder.front_end.frames_per_second
+    frames = [max(1, int(row["duration"] * rate)) for row in rows]
+    return worst_clips([padded[place] for place in sorted(places)], frames, labels)

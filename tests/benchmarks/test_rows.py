@@ -1,0 +1,48 @@
+"""Every row of benchmarks/run.py runs through both sides, and says what a reader needs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+COMMON = {"name", "stock", "ours", "ratio", "unit", "rounds", "spread", "hardware", "speech", "batch"}
+# Rows that start processes of their own, which import everything anew.
+SLOW = ("scale", "peak_memory")
+
+
+def rows_of(name: str, setting: Any) -> list[dict[str, Any]]:
+    run = importlib.import_module("run")
+    return list(getattr(importlib.import_module(run.ROWS[name][0]), name)(setting))
+
+
+@pytest.mark.parametrize("name", ["train_full", "train_clip", "cache_bytes", "evaluate", "roofline"])
+def test_a_row(name: str, micro: Any) -> None:
+    (row,) = rows_of(name, micro)
+    assert row.keys() >= COMMON and row["name"] == name
+    assert row["ours"] > 0 and row["stock"] > 0
+    assert row["speech"] == "tones" and row["hardware"]["threads"] >= 1
+    if name == "train_full":
+        assert set(row["beside"]) == {"stride 5", "stride 20"} and "stride 10" in row["window"]
+    if name == "evaluate":
+        assert row["identical_to_unsorted_and_unbatched"]["full window"] == 1
+    if name == "cache_bytes":
+        assert row["ratio"] == pytest.approx(row["stock"] / row["ours"])
+
+
+def test_padding_has_no_ratio(micro: Any) -> None:
+    (row,) = rows_of("padding", micro)
+    assert row["ratio"] is None and 0 <= row["ours"] <= 0.08
+    assert row["by_window"].keys() == {"clip", "thinned"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_a_row_in_processes_of_its_own(name: str, micro: Any) -> None:
+    (row,) = rows_of(name, micro)
+    assert row.keys() >= COMMON and row["ours"] > 0
+    if name == "peak_memory":
+        assert row["ratio"] > 1 and row["peak_rss_mb"]["stock"] > 100
+    else:
+        assert row["sizes"].keys() == {"5", "10"} and row["sizes"]["10"]["batches"] >= 1
