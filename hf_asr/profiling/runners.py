@@ -16,6 +16,8 @@ import torch
 from transformers import EncoderDecoderCache, StaticCache
 
 from hf_asr.data.audio import SAMPLE_RATE
+from hf_asr.profiling.clips import ProfileClip
+from hf_asr.profiling.quality import FreeDecoding
 from hf_asr.profiling.subject import Subject
 from hf_asr.utterance import Seconds
 
@@ -77,6 +79,12 @@ class Runner(Protocol):
             The token ids of each clip.
         """
 
+    def write(self, clips: Sequence[ProfileClip]) -> list[str]:
+        """Decode clips freely: the texts that are scored."""
+
+    def modules(self) -> torch.nn.Module | None:
+        """Return the model whose modules the operator table names; None where there is none of torch's."""
+
 
 def windows_of(subject: Subject, clips: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
     """Cut clips into the windows that the encoder takes: first windows together, then the second ones, and so on."""
@@ -128,6 +136,16 @@ class TorchRunner:
             self.subject.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
             watch.lap("detokenise")
         return list(ids)
+
+    def write(self, clips: Sequence[ProfileClip]) -> list[str]:
+        """Decode clips freely; the model is not the compiled one, whose text is the same up to rounding."""
+        options = {"cache_implementation": "static"} if self.static_cache else {}
+        return FreeDecoding(self.subject, self.model, self.window, options)(clips)
+
+    def modules(self) -> torch.nn.Module:
+        """Return the model."""
+        module: torch.nn.Module = self.model
+        return module
 
     def prepare(self, clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """Return a batch's inputs on the model's device, in its dtype."""
