@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
+    "profile": "measure latency, FLOPs, memory, energy and WER of models on this machine",
     "push": "push a run's card, model and results to the Hub",
 }
 

@@ -135,12 +135,12 @@ class Grid:
     def run_group(self, group: Group) -> None:
         """Measure the cells of one loaded model; whatever goes wrong becomes their message."""
         waiting = [cell for cell in self.cells(group) if not self._finished(cell)]
-        if not waiting:
+        if not waiting and not self._extras_missing(group):
             return
         subject, device = self.subjects[group.model], torch.device(group.device)
         facts = FactsOfGroup(group, subject, self.settings.tokens, self.settings.memory_limit)
         possible = [cell for cell in waiting if self._possible(cell, facts)]
-        if not possible:
+        if waiting and not possible:
             return
         try:
             runner = make_runner(group.variant, subject, device, group.dtype, self.others)
@@ -253,6 +253,13 @@ class Grid:
         runner(samples, self.settings.tokens, watch)
         return watch
 
+    def _extras_missing(self, group: Group) -> bool:
+        """Whether a grid was stopped between a group's samples and its operators or its WER."""
+        done = [cell for cell in self.cells(group) if self.log.of("sample", cell.key)]
+        words = self.scored and self.subjects[group.model].writes
+        unscored = words and any(not self.log.of("quality", f"{group.key}|{cell.duration:g}s") for cell in done)
+        return bool(done) and (unscored or (self.settings.operators and not self.log.of("operators", group.key)))
+
     def _extras(self, runner: Runner, group: Group) -> None:
         """Profile operators on one cell, and score what is written of each duration's clips."""
         done = [cell for cell in self.cells(group) if self.log.of("sample", cell.key)]
@@ -273,6 +280,7 @@ class Grid:
     def _operators(self, runner: Runner, cell: Cell) -> None:
         model = runner.modules()
         if model is None:
+            self.log.append("operators", cell.group.key, message="another runtime has no operators of torch")
             return
         name = cell.key.replace("|", "-").replace("/", "_").replace(":", "_")
         trace = None if self.trace is None else self.trace / f"{name}.json"
@@ -280,6 +288,7 @@ class Grid:
             table = operator_table(_Once(self, runner, cell), model, trace)
         except FAULTS as error:
             logger.warning("operators of %s: %s", cell.key, told(error)[1])
+            self.log.append("operators", cell.group.key, message=told(error)[1])
             return
         self.log.append("operators", cell.group.key, cell=cell.key, table=table.as_dict())
 

@@ -40,7 +40,7 @@ def raiser(error: BaseException) -> Callable[[argparse.Namespace], int]:
 
 
 def test_the_verbs_of_the_command() -> None:
-    assert set(VERBS) == {"demo", "doctor", "evaluate", "score", "transcribe", "recipes", "push"}
+    assert set(VERBS) == {"demo", "doctor", "evaluate", "score", "transcribe", "recipes", "push", "profile"}
 
 
 @pytest.mark.parametrize("code", [0, 1])
