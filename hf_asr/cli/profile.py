@@ -8,6 +8,7 @@ text. A grid that was stopped goes on where it was when it is started again with
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print(compare_files(*options.compare))
         return 0
     check(options)
+    # torch.profiler's own library writes its errors (no GPU to profile) to stderr, unless told before it is loaded.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
     from hf_asr.cli.profile_run import profile
 

@@ -262,7 +262,7 @@ def _operators(records: Sequence[Mapping[str, Any]]) -> Markup:
         return Markup("")
     names = list(dict.fromkeys(name for record in found for name in record["table"]["groups"]))
     bars = [
-        (record["cell"].replace("|", " "), [100 * record["table"]["groups"].get(name, 0.0) for name in names])
+        (record["cell"].split("|")[0], [100 * record["table"]["groups"].get(name, 0.0) for name in names])
         for record in found
     ]
     shares = stacked_bars(bars, series=names, title="Share of the time on the CPU, per cent", format=_per_cent)
