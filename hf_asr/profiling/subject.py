@@ -125,8 +125,9 @@ class _Builder:
     attention: str
 
     def __call__(self, config: PreTrainedConfig) -> Any:
-        """Build the architecture, of the attention asked for."""
-        return self.architecture._from_config(config, attn_implementation=self.attention)
+        """Build the architecture with the attention asked for, in torch's default type and not the config's."""
+        dtype = torch.get_default_dtype()
+        return self.architecture._from_config(config, attn_implementation=self.attention, dtype=dtype)
 
 
 def find_subject(name: str, *, language: str | None = None, tokenizer: str | None = None, seed: int = 42) -> Subject:
