@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,10 @@ class _Plain:
 def _int8(subject: Subject, device: torch.device, dtype: torch.dtype) -> TorchRunner:
     if device.type == "cuda":
         return TorchRunner(subject, subject.load(quantization="8bit").to(device))
-    quantised = torch.ao.quantization.quantize_dynamic(subject.load(), {nn.Linear}, dtype=torch.qint8)
+    with warnings.catch_warnings():
+        # Announced to be removed, still there in every torch that this package allows (below 2.15).
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(subject.load(), {nn.Linear}, dtype=torch.qint8)
     return TorchRunner(subject, quantised)
 
 
