@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hf_asr.profiling.counted import count, shapes_only
+from hf_asr.profiling.counted import count
 from hf_asr.profiling.flops import GIGA, Flops, analytic
 from hf_asr.profiling.log import Cell, Group
 from hf_asr.profiling.memory import USABLE, MemoryOfModel, frames_of, free_bytes, input_shapes, num_windows
@@ -68,9 +68,8 @@ class FactsOfGroup:
         """Return the FLOPs of a window by formula (counted where there is none), and as counted."""
         if duration not in self._flops:
             shapes = input_shapes(self.subject, duration)
-            model = shapes_only(self.subject.family.build, self.subject.config)
             inputs = {name: torch.zeros(shape, dtype=kind, device="meta") for name, (shape, kind) in shapes.items()}
-            counted = count(model, inputs)
+            counted = count(self.subject.shapes, inputs)
             formula = analytic(self.subject.config, frames_of(self.subject, shapes))
             self._flops[duration] = (formula or counted, counted)
         return self._flops[duration]

@@ -159,15 +159,15 @@ class Grid:
 
     def _possible(self, cell: Cell, facts: FactsOfGroup) -> bool:
         """Note what is known of a cell before it runs; False where it cannot."""
-        clips = self.clips[cell.duration]
+        clips, known = self.clips[cell.duration], dict[str, Any]()
         if isinstance(clips, str):
             status, message = "not_available", clips
         else:
             try:
                 status, message = facts.verdict(cell)
+                known = facts.of(cell) if status in ("", "oom") else {}
             except FAULTS as error:
                 status, message = told(error)
-        known = facts.of(cell) if status in ("", "oom") else {}
         self.log.append("facts", cell.key, status=status, message=message, **known)
         return not status
 

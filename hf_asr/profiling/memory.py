@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from hf_asr.data.audio import SAMPLE_RATE
-from hf_asr.profiling.counted import LiveMemory, live_memory, shapes_only
+from hf_asr.profiling.counted import LiveMemory, live_memory
 from hf_asr.profiling.runners import windows_of
 from hf_asr.profiling.subject import Subject
 from hf_asr.profiling.synthetic import noise
@@ -74,17 +74,16 @@ class MemoryOfModel:
     @cached_property
     def weights(self) -> int:
         """Bytes of parameters and buffers in :attr:`dtype`."""
-        model = shapes_only(self.subject.family.build, self.subject.config)
+        model = self.subject.shapes
         distinct = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
         return sum(tensor.numel() * self.dtype.itemsize for tensor in distinct.values())
 
     @cached_property
     def encoder_weights(self) -> int:
         """Bytes of the encoder's; of everything where there is no decoder."""
-        model = shapes_only(self.subject.family.build, self.subject.config)
         if not self.subject.has_decoder:
             return self.weights
-        return sum(tensor.numel() * self.dtype.itemsize for tensor in model.get_encoder().parameters())
+        return sum(tensor.numel() * self.dtype.itemsize for tensor in self.subject.shapes.get_encoder().parameters())
 
     def forecast(self, duration: Seconds, tokens: int) -> Forecast:
         """Return what clips of a duration take."""
@@ -111,9 +110,11 @@ def input_shapes(
 ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return shape and type of what the encoder takes of clips of a duration: of a window, where there is one."""
     clip = windows_of(subject, [noise(duration, 0)])[0][0]
-    model = shapes_only(subject.family.build, subject.config)
-    inputs = subject.inputs(model, [clip])
-    return {name: ((batch, *value.shape[1:]), value.dtype) for name, value in inputs.items()}
+    inputs = subject.inputs(subject.shapes, [clip])
+    # A mask of clips of one length masks nothing, and models look into it, where there are no numbers.
+    return {
+        name: ((batch, *value.shape[1:]), value.dtype) for name, value in inputs.items() if name != "attention_mask"
+    }
 
 
 def frames_of(subject: Subject, inputs: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> int:

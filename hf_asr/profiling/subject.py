@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,12 @@ class Subject:
 
     def architecture(self) -> type[Any]:
         """Return the stock class."""
-        return type(shapes_only(self.family.build, self.config))
+        return type(self.shapes)
+
+    @cached_property
+    def shapes(self) -> Any:
+        """The architecture without weights, on the meta device."""
+        return shapes_only(self.family.build, self.config)
 
     def build(self, attention: str = "sdpa") -> Callable[[PreTrainedConfig], Any]:
         """Return what builds the architecture with an attention implementation, where it has that one."""
