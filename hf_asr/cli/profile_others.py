@@ -54,9 +54,7 @@ class FasterWhisper:
         """Decode freely: greedy, its own temperature fallback off."""
         texts = []
         for clip in clips:
-            segments, _ = self.model.transcribe(
-                clip.samples(), language=self.language, beam_size=1, temperature=0.0
-            )
+            segments, _ = self.model.transcribe(clip.samples(), language=self.language, beam_size=1, temperature=0.0)
             texts.append(" ".join(segment.text.strip() for segment in segments))
         return texts
 

@@ -107,9 +107,7 @@ def settings_of(options: argparse.Namespace, variants: Sequence[str], data: Argu
     )
 
 
-def remembered(
-    options: argparse.Namespace, settings: GridSettings, subjects: Mapping[str, Subject]
-) -> dict[str, Any]:
+def remembered(options: argparse.Namespace, settings: GridSettings, subjects: Mapping[str, Subject]) -> dict[str, Any]:
     """Return what must be the same for samples of two starts to belong to one grid: not its extent."""
     return {
         "tokens": settings.tokens,
@@ -137,9 +135,7 @@ def clips_of(options: argparse.Namespace, data: Arguments | None) -> dict[Second
     listed, found = list(rows), dict[Seconds, Sequence[ProfileClip] | str]()
     for duration in options.durations:
         try:
-            found[duration] = speech_clips(
-                listed, duration, options.clips, options.seed, options.output_dir / "clips"
-            )
+            found[duration] = speech_clips(listed, duration, options.clips, options.seed, options.output_dir / "clips")
         except UserError as error:
             console.print(str(error), highlight=False)
             found[duration] = str(error)

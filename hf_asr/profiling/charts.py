@@ -104,7 +104,11 @@ def _dot(point: Point, colour: int, x: Scale, y: Scale) -> Markup:
     spread = Markup("")
     if point.low is not None and point.high is not None:
         spread = Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{:.1f}" y2="{:.1f}"/>').format(
-            "grid" if point.faint else f"l{colour}", left, left, HEIGHT * (1 - y(point.low)), HEIGHT * (1 - y(point.high))
+            "grid" if point.faint else f"l{colour}",
+            left,
+            left,
+            HEIGHT * (1 - y(point.low)),
+            HEIGHT * (1 - y(point.high)),
         )
     dot = Markup('<circle class="s{}"{} cx="{:.2f}%" cy="{:.1f}" r="{}"/>').format(
         colour, Markup(' opacity="0.25"') if point.faint else "", left, top, 4

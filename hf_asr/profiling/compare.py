@@ -59,7 +59,9 @@ def _lines(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         old, new = before.get(name), after.get(name)
         if old is None or new is None or not old:
             continue
-        within = name in ("latency_seconds", "rtfx") and _overlap(before["latency_quartiles"], after["latency_quartiles"])
+        within = name in ("latency_seconds", "rtfx") and _overlap(
+            before["latency_quartiles"], after["latency_quartiles"]
+        )
         told = "  (quartiles overlap: no difference shown)" if within else ""
         yield f"  {name}: {old:.4g} -> {new:.4g}  ({new / old:.2f} x){told}"
 

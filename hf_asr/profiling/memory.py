@@ -105,9 +105,7 @@ class MemoryOfModel:
         return self._known[key]
 
 
-def input_shapes(
-    subject: Subject, duration: Seconds, batch: int = 1
-) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def input_shapes(subject: Subject, duration: Seconds, batch: int = 1) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return shape and type of what the encoder takes of clips of a duration: of a window, where there is one."""
     clip = windows_of(subject, [noise(duration, 0)])[0][0]
     inputs = subject.inputs(subject.shapes, [clip])

@@ -177,7 +177,11 @@ def codecarbon_meter() -> CodecarbonMeter:
 
     logging.getLogger("codecarbon").disabled = True
     tracker = OfflineEmissionsTracker(
-        country_iso_code="USA", save_to_file=False, log_level="critical", allow_multiple_runs=True, measure_power_secs=60
+        country_iso_code="USA",
+        save_to_file=False,
+        log_level="critical",
+        allow_multiple_runs=True,
+        measure_power_secs=60,
     )
     return CodecarbonMeter(tracker, "estimate: codecarbon's constant for this processor multiplied by the time")
 

@@ -57,7 +57,8 @@ def recommendations(rows: Sequence[Row]) -> list[Advice]:
 def _latency(rows: list[tuple[int, Row]], duration: float) -> Advice | None:
     smallest = min(row["batch_size"] for _, row in rows)
     single = sorted(
-        ((place, row) for place, row in rows if row["batch_size"] == smallest), key=lambda pair: pair[1]["latency_seconds"]
+        ((place, row) for place, row in rows if row["batch_size"] == smallest),
+        key=lambda pair: pair[1]["latency_seconds"],
     )
     return _advice(single, f"lowest latency at {duration:g} s", "latency_seconds", _seconds)
 

@@ -106,7 +106,10 @@ MEMORY_LEAD = (
 def _hero(measured: Sequence[Row]) -> Markup:
     if not measured:
         return Markup("")
-    fastest, quickest = max(measured, key=lambda row: row["rtfx"]), min(measured, key=lambda row: row["latency_seconds"])
+    fastest, quickest = (
+        max(measured, key=lambda row: row["rtfx"]),
+        min(measured, key=lambda row: row["latency_seconds"]),
+    )
     return tiles(
         [
             Tile("highest RTFx", number(fastest["rtfx"], 1), f"{describe(fastest)}, {fastest['duration']:g} s"),
@@ -117,7 +120,9 @@ def _hero(measured: Sequence[Row]) -> Markup:
 
 
 def _advice(rows: Sequence[Row]) -> Markup:
-    lines = [(advice.need, f"{advice.text} (rows {', '.join(map(str, advice.rows))})") for advice in recommendations(rows)]
+    lines = [
+        (advice.need, f"{advice.text} (rows {', '.join(map(str, advice.rows))})") for advice in recommendations(rows)
+    ]
     return facts(lines) if lines else Markup("")
 
 
@@ -199,7 +204,9 @@ def _flops(rows: Sequence[Row]) -> Markup:
     fields = ("encoder_gflops", "encoder_gflops_counted", "cross_kv_gflops", "decoder_step_gflops")
     fields = (*fields, "decoder_step_gflops_counted", "head_gflops")
     body = [[row["model"], row["duration"], row["windows"], *(row[name] for name in fields)] for row in seen.values()]
-    return table(head, body, numbers=range(1, 9), caption="10^9 FLOPs a clip (decoder: a token)") if body else Markup("")
+    return (
+        table(head, body, numbers=range(1, 9), caption="10^9 FLOPs a clip (decoder: a token)") if body else Markup("")
+    )
 
 
 def _memory(rows: Sequence[Row]) -> Markup:
@@ -226,7 +233,19 @@ def _energy(rows: Sequence[Row]) -> Markup:
         return note(f"No joules: {'; '.join(sources)}.") if sources else Markup("")
     estimated = any(row["energy_is_estimate"] for row in told)
     warning = paragraph("Estimated, not measured: a constant multiplied by time.") if estimated else Markup("")
-    head = ["model", "variant", "device", "clip s", "batch", "J a batch", "J a clip", "with idle", "idle W", "g CO2", "from"]
+    head = [
+        "model",
+        "variant",
+        "device",
+        "clip s",
+        "batch",
+        "J a batch",
+        "J a clip",
+        "with idle",
+        "idle W",
+        "g CO2",
+        "from",
+    ]
     names = ("model", "variant", "device", "duration", "batch_size", "joules", "joules_per_clip", "gross_joules")
     names = (*names, "idle_watts", "grams_co2", "energy_source")
     body = [[row[name] for name in names] for row in told]

@@ -74,7 +74,9 @@ def roofline_charts(rows: Sequence[Row]) -> Markup:
     for name, part in _group(known, lambda row: f"{row['device_name']}, {row['dtype']}"):
         peak, bandwidth = part[0]["roof_flops_per_second"], part[0]["roof_bytes_per_second"]
         points = [*(_stage(part, "encoder")), *(_stage(part, "decoder"))]
-        roof = Series(f"roof: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s", _roof(peak, bandwidth, points), True, False)
+        roof = Series(
+            f"roof: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s", _roof(peak, bandwidth, points), True, False
+        )
         series = [roof, Series("encoder", _stage(part, "encoder")), Series("decoder step", _stage(part, "decoder"))]
         title = f"GFLOP/s reached on {name}"
         parts.append(chart(series, title=title, x_label="FLOPs a byte", log_x=True, log_y=True))
@@ -83,7 +85,11 @@ def roofline_charts(rows: Sequence[Row]) -> Markup:
 
 def _roof(peak: float, bandwidth: float, points: Sequence[Point]) -> list[Point]:
     ridge = peak / bandwidth
-    places = [min([ridge / 10, *(point.x for point in points)]), ridge, max([ridge * 10, *(point.x for point in points)])]
+    places = [
+        min([ridge / 10, *(point.x for point in points)]),
+        ridge,
+        max([ridge * 10, *(point.x for point in points)]),
+    ]
     return [Point(place, min(peak, place * bandwidth) / 1e9, "roof") for place in places]
 
 
@@ -137,5 +143,9 @@ def _by(rows: Sequence[Row], field: str) -> list[Row]:
 
 
 def _name(row: Row) -> str:
-    extra = [row[name] for name, usual in (("variant", "sdpa"), ("device", "cpu"), ("dtype", "float32")) if row[name] != usual]
+    extra = [
+        row[name]
+        for name, usual in (("variant", "sdpa"), ("device", "cpu"), ("dtype", "float32"))
+        if row[name] != usual
+    ]
     return " ".join([row["model"], *extra])

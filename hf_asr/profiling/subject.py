@@ -94,7 +94,10 @@ class Subject:
             UserError: There is no such checkpoint, or it is damaged.
         """
         model = replace(
-            self.arguments.model, attn_implementation=self.attention(attention), quantization=quantization, window=window
+            self.arguments.model,
+            attn_implementation=self.attention(attention),
+            quantization=quantization,
+            window=window,
         )
         if self.writes:
             return self.family.load_model(replace(self.arguments, model=model), self.processor).eval()

@@ -25,9 +25,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
-def test_wrong_options(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_options(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([*WORDS, *words, "--output-dir", str(tmp_path)])
     except SystemExit as ended:  # argparse's own

@@ -68,7 +68,11 @@ def test_an_architecture_without_a_formula_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [(family, name) for family in ("whisper", "moonshine", "speech2text", "ctc") for name in FAMILIES[family].config_names],
+    [
+        (family, name)
+        for family in ("whisper", "moonshine", "speech2text", "ctc")
+        for name in FAMILIES[family].config_names
+    ],
 )
 def test_every_name_has_an_architecture_without_a_tokenizer(family: str, name: str) -> None:
     config, processor = published(FAMILIES[family], name)

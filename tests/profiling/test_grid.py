@@ -83,7 +83,9 @@ def test_every_cell_has_its_row(tmp_path: Path, subjects: dict[str, Subject]) ->
     assert [row["windows"] for row in whisper] == [1, 1, 2, 2]
     assert "transcribe" in whisper[-1]["long_form"] and whisper[0]["long_form"] is None
     assert whisper[2]["encoder_gflops"] == 2 * whisper[0]["encoder_gflops"]
-    assert all(row["rtfx"] == pytest.approx(row["batch_size"] * row["duration"] / row["latency_seconds"]) for row in rows)
+    assert all(
+        row["rtfx"] == pytest.approx(row["batch_size"] * row["duration"] / row["latency_seconds"]) for row in rows
+    )
     assert [row["scaling_factor"] for row in whisper][::2] == [1.0, 1.0]
     assert all(row["decoder_step_gflops"] is None and row["per_token_seconds"] is None for row in rows[4:])
 

@@ -122,7 +122,9 @@ def test_no_counter_no_joules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_estimate_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker = SimpleNamespace(start_task=lambda name: None, stop_task=lambda name: SimpleNamespace(energy_consumed=1e-6))
+    tracker = SimpleNamespace(
+        start_task=lambda name: None, stop_task=lambda name: SimpleNamespace(energy_consumed=1e-6)
+    )
     found = CodecarbonMeter(tracker, "estimate: constant")
     found.start()
     assert found.stop().joules == pytest.approx(3.6)
@@ -145,7 +147,9 @@ def test_joules_of_a_cell_are_its_samples_together() -> None:
 
 
 def test_a_cell_shorter_than_a_counters_step_has_no_joules() -> None:
-    row = energy_of_samples([{"joules": 4.0, "gross_joules": 6.0, "metered_seconds": 0.01}], 1, NoMeter("counters: x"), None)
+    row = energy_of_samples(
+        [{"joules": 4.0, "gross_joules": 6.0, "metered_seconds": 0.01}], 1, NoMeter("counters: x"), None
+    )
     assert "joules" not in row and "too short" in row["energy_source"]
 
 

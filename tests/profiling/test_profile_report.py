@@ -84,13 +84,34 @@ def test_the_page_has_every_part_and_escapes_what_it_is_given() -> None:
             "kind": "operators",
             "key": "g",
             "cell": "small|sdpa",
-            "table": {"groups": {"attention": 0.6, "memory": 0.4}, "modules": [{"module": "m", "class": "C", "share": 0.5}]},
+            "table": {
+                "groups": {"attention": 0.6, "memory": 0.4},
+                "modules": [{"module": "m", "class": "C", "share": 0.5}],
+            },
         },
-        {"kind": "train", "key": "small|cpu", "loader_wait_seconds": 0.1, "forward_seconds": 1.0, "backward_seconds": 2.0,
-         "optimiser_seconds": 0.2, "step_seconds": 3.3},
+        {
+            "kind": "train",
+            "key": "small|cpu",
+            "loader_wait_seconds": 0.1,
+            "forward_seconds": 1.0,
+            "backward_seconds": 2.0,
+            "optimiser_seconds": 0.2,
+            "step_seconds": 3.3,
+        },
     ]
-    text = page([*ROWS, row("<b>bold", 1.0, joules=3.0, joules_per_clip=3.0, energy_is_estimate=True)], records, MACHINE)
-    for title in ("What to take", "All cells", "Trade-offs", "Roofline", "Memory", "Words", "Operators", "Training step"):
+    text = page(
+        [*ROWS, row("<b>bold", 1.0, joules=3.0, joules_per_clip=3.0, energy_is_estimate=True)], records, MACHINE
+    )
+    for title in (
+        "What to take",
+        "All cells",
+        "Trade-offs",
+        "Roofline",
+        "Memory",
+        "Words",
+        "Operators",
+        "Training step",
+    ):
         assert f">{title}<" in text, title
     assert "&lt;b&gt;bold" in text and "<b>bold" not in text
     assert "Estimated, not measured" in text and "oom: too big" in text
