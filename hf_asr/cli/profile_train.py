@@ -60,7 +60,8 @@ class Step:
         labels = [3 + place % 20 for place in range(tokens - 1)] + [end if isinstance(end, int) else 2]
         collate = subject.family.make_collator(subject.processor, self.model)
         clips = NoiseClips(subject, duration, labels)
-        self.batches: Iterator[Any] = iter(DataLoader(clips, batch_size, collate_fn=collate))
+        # In this process: what a run waits for at most, and the threads stay those of the grid.
+        self.batches: Iterator[Any] = iter(DataLoader(clips, batch_size, collate_fn=collate))  # noqa: TOR401
 
     def load(self) -> dict[str, torch.Tensor]:
         """Return the next batch on the device."""

@@ -111,7 +111,7 @@ def speech2text(config: Any, frames: int) -> Flops:
 
 
 def moonshine(config: Any, frames: int) -> Flops:
-    """Return Moonshine's FLOPs: three convolutions over samples, then Transformer; gated feed-forward in the decoder."""
+    """Return Moonshine's FLOPs: three convolutions over samples, Transformer; gated feed-forward in the decoder."""
     width, feed_forward = config.hidden_size, config.intermediate_size
     first, second, states = conv_lengths(frames, (127, 7, 3), (64, 3, 2))
     stem = linear(first, 127, width) + linear(second, 7 * width, 2 * width) + linear(states, 3 * 2 * width, width)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -182,7 +183,8 @@ def split_step(step: TrainingStep, device: torch.device, repeats: int = 5) -> di
     _parts(step, device)
     timed = [_parts(step, device) for _ in range(repeats)]
     names = ("loader_wait", "forward", "backward", "optimiser")
-    medians = {f"{name}_seconds": statistics.median(column) for name, column in zip(names, zip(*timed), strict=True)}
+    columns = zip(names, zip(*timed, strict=True), strict=True)
+    medians = {f"{name}_seconds": statistics.median(column) for name, column in columns}
     return {**medians, "step_seconds": statistics.median(map(sum, timed)), "n": repeats}
 
 
@@ -196,7 +198,7 @@ def _parts(step: TrainingStep, device: torch.device) -> list[Seconds]:
     marks.append(_now(device))
     step.optimise()
     marks.append(_now(device))
-    return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    return [after - before for before, after in pairwise(marks)]
 
 
 def _now(device: torch.device) -> Seconds:

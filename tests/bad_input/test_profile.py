@@ -55,8 +55,8 @@ def test_a_corpus_without_clips_that_long(tmp_path: Path, capsys: pytest.Capture
     manifest = make_family_corpus(tmp_path / "corpus")
     config = tmp_path / "data.yaml"
     config.write_text(
-        f"experiment: {{name: p}}\nmodel: {{name_or_path: x}}\ndata: {{corpus: manifest, path: {manifest}, language: en, "
-        "columns: {split: split}, splits: {test: train}}\n"
+        f"experiment: {{name: p}}\nmodel: {{name_or_path: x}}\ndata: {{corpus: manifest, path: {manifest}, "
+        "language: en, columns: {split: split}, splits: {test: train}}\n"
     )
     words = ["profile", "--model", "config:w2v-bert-mini", "--durations", "600", "--batch-sizes", "1"]
     assert main([*words, "--data", str(config), "--output-dir", str(tmp_path / "out")]) == 2

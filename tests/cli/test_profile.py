@@ -27,8 +27,8 @@ def test_two_checkpoints_on_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixtu
     manifest = make_family_corpus(tmp_path / "corpus")
     config = tmp_path / "data.yaml"
     config.write_text(
-        f"experiment: {{name: p}}\nmodel: {{name_or_path: x}}\ndata: {{corpus: manifest, path: {manifest}, language: en, "
-        "columns: {split: split}, splits: {test: train}}\n"
+        f"experiment: {{name: p}}\nmodel: {{name_or_path: x}}\ndata: {{corpus: manifest, path: {manifest}, "
+        "language: en, columns: {split: split}, splits: {test: train}}\n"
     )
     whisper = make_tiny_whisper(tmp_path / "whisper", chunk_length=2)
     ctc = make_tiny_ctc(tmp_path / "ctc", "wav2vec2")
@@ -40,7 +40,7 @@ def test_two_checkpoints_on_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [row["status"] for row in rows] == ["measured"] * 6 + ["not_available"] * 2
     assert all(list(row) == list(FIELDS) for row in rows)
     measured = rows[:6]
-    assert all(0 <= row["wer"] and row["wer_clips"] == 2 and row["wer_interval"] for row in measured)
+    assert all(row["wer"] >= 0 and row["wer_clips"] == 2 and row["wer_interval"] for row in measured)
     assert all(row["roof_flops_per_second"] > 0 and row["encoder_intensity"] > 0 for row in measured)
     printed = capsys.readouterr()
     assert "profile.json, profile.csv, report.html" in printed.out and "threads" in printed.err
