@@ -17,6 +17,8 @@ from hf_asr.training.loss import summed_loss
 
 # Clips that the loader goes round and round over.
 CLIPS = 16
+# Features are computed in this process: what a run waits for at most, and the threads stay those of the grid.
+WORKERS = 0
 
 
 class NoiseClips(torch.utils.data.Dataset[dict[str, Any]]):
@@ -60,8 +62,7 @@ class Step:
         labels = [3 + place % 20 for place in range(tokens - 1)] + [end if isinstance(end, int) else 2]
         collate = subject.family.make_collator(subject.processor, self.model)
         clips = NoiseClips(subject, duration, labels)
-        # In this process: what a run waits for at most, and the threads stay those of the grid.
-        self.batches: Iterator[Any] = iter(DataLoader(clips, batch_size, collate_fn=collate))  # noqa: TOR401
+        self.batches: Iterator[Any] = iter(DataLoader(clips, batch_size, collate_fn=collate, num_workers=WORKERS))
 
     def load(self) -> dict[str, torch.Tensor]:
         """Return the next batch on the device."""
