@@ -91,11 +91,17 @@ def conv_lengths(frames: int, kernels: Sequence[int], strides: Sequence[int], pa
     return lengths
 
 
-def whisper(config: Any, frames: int) -> Flops:
-    """Return Whisper's FLOPs; ``frames`` are those given to the encoder, 3000 for the whole window."""
-    width, states = config.d_model, (frames - 1) // 2 + 1
-    stem = linear(frames, 3 * config.num_mel_bins, width) + linear(states, 3 * width, width)
-    return _encoder_decoder(config, stem, states)
+def whisper(config: Any, frames: int, positions: int | None = None) -> Flops:
+    """Return Whisper's FLOPs.
+
+    Args:
+        config: The model's config.
+        frames: Frames given to the encoder, 3000 for the whole window.
+        positions: Positions of a thinned window that are computed (S); None: all.
+    """
+    width, convolved = config.d_model, (frames - 1) // 2 + 1
+    stem = linear(frames, 3 * config.num_mel_bins, width) + linear(convolved, 3 * width, width)
+    return _encoder_decoder(config, stem, convolved if positions is None else positions)
 
 
 def speech2text(config: Any, frames: int) -> Flops:
