@@ -102,7 +102,7 @@ def plan(lengths: Sequence[Seconds], duration: Seconds, number: int, seed: int) 
     taken: set[int] = set()
     chosen: list[list[int]] = []
     for start in np.random.default_rng(seed).permutation(len(lengths)):
-        group, filled = [], 0.0
+        group, filled = list[int](), 0.0
         for place in range(int(start), len(lengths)):
             more = lengths[place] + (GAP if group else 0.0)
             if place in taken or filled + more > duration + 1e-3:

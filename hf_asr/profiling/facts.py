@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hf_asr.profiling.counted import count
-from hf_asr.profiling.flops import GIGA, Flops, analytic
+from hf_asr.profiling.flops import GIGA, Flops, analytic, whisper
 from hf_asr.profiling.log import Cell, Group
 from hf_asr.profiling.memory import USABLE, MemoryOfModel, frames_of, free_bytes, input_shapes, num_windows
 from hf_asr.profiling.subject import Subject
@@ -66,7 +66,11 @@ class FactsOfGroup:
 
     def flops(self, duration: Seconds) -> tuple[Flops, Flops | None]:
         """Return the FLOPs of a window by formula (counted where there is none), and as counted."""
-        if duration not in self._flops:
+        if duration not in self._flops and self.group.variant == "thinned":
+            shapes = input_shapes(self.subject, duration, window="thinned")
+            positions = shapes["positions"][0][1]
+            self._flops[duration] = (whisper(self.subject.config, frames_of(self.subject, shapes), positions), None)
+        elif duration not in self._flops:
             shapes = input_shapes(self.subject, duration)
             inputs = {name: torch.zeros(shape, dtype=kind, device="meta") for name, (shape, kind) in shapes.items()}
             counted = count(self.subject.shapes, inputs)

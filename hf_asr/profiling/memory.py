@@ -105,10 +105,12 @@ class MemoryOfModel:
         return self._known[key]
 
 
-def input_shapes(subject: Subject, duration: Seconds, batch: int = 1) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def input_shapes(
+    subject: Subject, duration: Seconds, batch: int = 1, window: str = "full"
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return shape and type of what the encoder takes of clips of a duration: of a window, where there is one."""
     clip = windows_of(subject, [noise(duration, 0)])[0][0]
-    inputs = subject.inputs(subject.shapes, [clip])
+    inputs = subject.inputs(subject.shapes, [clip], window)
     # A mask of clips of one length masks nothing, and models look into it, where there are no numbers.
     return {
         name: ((batch, *value.shape[1:]), value.dtype) for name, value in inputs.items() if name != "attention_mask"

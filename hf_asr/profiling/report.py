@@ -172,7 +172,9 @@ def _latency(rows: Sequence[Row]) -> Markup:
         [row["model"], row["variant"], row["device"], row["duration"], row["n"], *row["latency_percentiles"].values()]
         for row in told
     ]
-    parts.append(table(head, body, numbers=range(3, len(head)), caption="Latency of batch 1, seconds") if told else "")
+    parts.append(
+        table(head, body, numbers=range(3, len(head)), caption="Latency of batch 1, seconds") if told else Markup("")
+    )
     return join(parts)
 
 
@@ -201,8 +203,10 @@ def _flops(rows: Sequence[Row]) -> Markup:
     for row in rows:
         seen.setdefault((row["model"], row["duration"]), row)
     head = ["model", "clip s", "windows", "encoder", "counted", "cross keys, values", "decoder step", "counted", "head"]
-    fields = ("encoder_gflops", "encoder_gflops_counted", "cross_kv_gflops", "decoder_step_gflops")
-    fields = (*fields, "decoder_step_gflops_counted", "head_gflops")
+    fields = [
+        *("encoder_gflops", "encoder_gflops_counted", "cross_kv_gflops", "decoder_step_gflops"),
+        *("decoder_step_gflops_counted", "head_gflops"),
+    ]
     body = [[row["model"], row["duration"], row["windows"], *(row[name] for name in fields)] for row in seen.values()]
     return (
         table(head, body, numbers=range(1, 9), caption="10^9 FLOPs a clip (decoder: a token)") if body else Markup("")
@@ -246,8 +250,10 @@ def _energy(rows: Sequence[Row]) -> Markup:
         "g CO2",
         "from",
     ]
-    names = ("model", "variant", "device", "duration", "batch_size", "joules", "joules_per_clip", "gross_joules")
-    names = (*names, "idle_watts", "grams_co2", "energy_source")
+    names = [
+        *("model", "variant", "device", "duration", "batch_size", "joules", "joules_per_clip", "gross_joules"),
+        *("idle_watts", "grams_co2", "energy_source"),
+    ]
     body = [[row[name] for name in names] for row in told]
     return warning + energy_charts(told) + table(head, body, numbers=range(3, 10))
 

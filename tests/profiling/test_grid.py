@@ -16,6 +16,7 @@ from helpers.tiny_whisper import make_tiny_whisper
 from hf_asr.errors import UserError
 from hf_asr.profiling import grid as grid_module
 from hf_asr.profiling.clips import ProfileClip, noise_clips
+from hf_asr.profiling.facts import FactsOfGroup
 from hf_asr.profiling.grid import Grid, GridSettings
 from hf_asr.profiling.log import Cell, GridLog, Group
 from hf_asr.profiling.meter import NoMeter
@@ -247,6 +248,16 @@ def test_operators_are_profiled_once_a_model(tmp_path: Path, subjects: dict[str,
     told = [row["operators"] for row in rows_of(grid) if row["operators"]]
     assert len(told) == 1 and sum(told[0].values()) == pytest.approx(1)
     assert len(list((tmp_path / "traces").glob("*.json"))) == 1
+
+
+def test_a_thinned_window_costs_its_own_positions(subjects: dict[str, Subject]) -> None:
+    full, thin = (
+        FactsOfGroup(Group("whisper", variant, "cpu", "float32"), subjects["whisper"], 3).flops(1.0)[0]
+        for variant in ("sdpa", "thinned")
+    )
+    assert full.states == 100 > thin.states >= 75, "1 s, the half second that is kept, and a tail; in eights"
+    assert thin.encoder < full.encoder
+    assert thin.decoder_step < full.decoder_step
 
 
 def test_keys_name_everything() -> None:
