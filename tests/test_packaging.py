@@ -59,7 +59,7 @@ def test_every_library_that_is_imported_is_declared_and_the_other_way_round(
 ) -> None:
     declared = {import_name(text) for text in project["project"]["dependencies"]}
     extras = project["project"]["optional-dependencies"]
-    optional = {import_name(text) for name in ("demo", "lm") for text in extras[name]}
+    optional = {import_name(text) for name in ("demo", "lm", "profile") for text in extras[name]}
     used = imported([*(project_root / "hf_asr").rglob("*.py"), *(project_root / "recipes").rglob("*.py")])
     assert used - optional <= declared
     assert declared - NOT_IMPORTED <= used

@@ -30,6 +30,7 @@ VERBS: dict[str, str] = {
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
     "export": "write a model as merged safetensors, for CTranslate2 (faster-whisper) or ONNX; compare its WER",
+    "profile": "measure latency, FLOPs, memory, energy and WER of models on this machine",
     "push": "push a run's card, model and results to the Hub",
 }
 

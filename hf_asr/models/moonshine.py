@@ -259,7 +259,12 @@ def _pad_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def _architecture(model: ModelArguments, tokenizer: PreTrainedTokenizerFast) -> MoonshineConfig:
-    shape = SHAPES[model.name_or_path.removeprefix(CONFIG_PREFIX)]
+    return architecture(model.name_or_path.removeprefix(CONFIG_PREFIX), tokenizer)
+
+
+def architecture(name: str, tokenizer: PreTrainedTokenizerFast) -> MoonshineConfig:
+    """Return the config of a name after ``config:``, its special ids looked up in ``tokenizer``."""
+    shape = SHAPES[name]
     rotary: dict[str, Any] = {"partial_rotary_factor": shape.rotary}  # config.json has it, the class no field of it
     return MoonshineConfig(
         vocab_size=max(32_768, 1 + max(tokenizer.get_vocab().values())),

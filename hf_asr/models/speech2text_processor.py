@@ -106,7 +106,12 @@ def _read_config(model: ModelArguments) -> Speech2TextConfig:
 
 
 def _architecture(model: ModelArguments, tokenizer: Speech2TextTokenizer) -> Speech2TextConfig:
-    shape = SHAPES[model.name_or_path.removeprefix(CONFIG_PREFIX)]
+    return architecture(model.name_or_path.removeprefix(CONFIG_PREFIX), tokenizer)
+
+
+def architecture(name: str, tokenizer: Speech2TextTokenizer) -> Speech2TextConfig:
+    """Return the config of a name after ``config:`` with the tokenizer's vocabulary."""
+    shape = SHAPES[name]
     return Speech2TextConfig(
         vocab_size=vocabulary_size(tokenizer),
         d_model=shape.width,

@@ -70,3 +70,46 @@ def _cards(library: ctypes.CDLL) -> dict[str, float]:
         if not library.nvmlDeviceGetTotalEnergyConsumption(card, ctypes.byref(millijoules)):
             counters[f"nvml:{index}"] = millijoules.value / 1e3
     return counters
+
+
+def counter_problems(powercap: Path = POWERCAP) -> list[str]:
+    """Tell, a line each, why counters that this machine has cannot be read; nothing where it has none.
+
+    Args:
+        powercap: Folder of the RAPL counters.
+    """
+    return [line for line in (_rapl_problem(powercap), nvml_problem()) if line]
+
+
+def nvml_problem() -> str:
+    """Tell why NVML is there but gives no energy; empty when it does, or there is no driver."""
+    try:
+        library = ctypes.CDLL(NVML)
+    except OSError:
+        return ""
+    code = library.nvmlInit_v2()
+    if code:
+        meaning = NVML_ERRORS.get(code, f"error {code}")
+        return f"NVML: expected the cards' energy counters, found: {meaning}. No joules of the cards are told."
+    library.nvmlShutdown()
+    if read_nvml():
+        return ""
+    return "NVML: expected an energy counter (Volta and later), found cards without one. No joules of them are told."
+
+
+# nvmlReturn_t of nvml.h.
+NVML_ERRORS = {3: "not supported", 4: "no permission", 9: "the driver is not loaded", 18: "library and driver differ"}
+
+
+def _rapl_problem(powercap: Path) -> str:
+    for file in sorted(powercap.glob("intel-rapl:[0-9]*/energy_uj")):
+        try:
+            int(file.read_text())
+        except PermissionError:
+            return (
+                f"RAPL: expected to read {file}, found it forbidden (root alone since Linux 5.10). "
+                f"No joules of the processor are told; an administrator can allow it: chmod a+r {file}."
+            )
+        except (OSError, ValueError) as error:
+            return f"RAPL: expected a number in {file}, found {error}. No joules of the processor are told."
+    return ""

@@ -1,0 +1,124 @@
+"""Profile models on this machine: latency, throughput, FLOPs, memory, energy, operators and, with a corpus, WER.
+
+Every combination of model, variant, device, type, duration and batch size is measured and written to profile.json,
+profile.csv and report.html. config:NAME builds an architecture with random weights: its speed is real, it writes no
+text. A grid that was stopped goes on where it was when it is started again with the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_asr.errors import UserError
+
+EXAMPLE = (
+    "hf-asr profile --model config:whisper-tiny --model config:wav2vec2-base --durations 5,15,30 "
+    "--batch-sizes 1,2,4,8 --device cpu --output-dir profile"
+)
+DEVICES = ("cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16")
+GIB = 2**30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    add = parser.add_argument
+    add("--model", action="append", default=[], metavar="ID|DIR|config:NAME", help="what to profile; may be repeated")
+    add("--output-dir", type=Path, metavar="DIR", help="where profile.json, profile.csv and report.html go")
+    add("--durations", type=seconds, default=[5.0, 15.0, 30.0, 60.0], metavar="S,S", help="of the clips (5,15,30,60)")
+    add("--batch-sizes", type=sizes, default=[1, 2, 4, 8, 16], metavar="N,N", help="clips together (1,2,4,8,16)")
+    add("--device", type=words, default=["cpu"], metavar="cpu|cuda", help="one, or both with a comma (cpu)")
+    add("--dtype", type=words, default=["float32"], metavar="TYPE", help=f"of the weights: {', '.join(DTYPES)}")
+    add("--variants", type=words, default=["sdpa"], metavar="NAME,NAME", help="how models are run (sdpa); `all`: every")
+    add("--tokens", type=int, default=32, metavar="N", help="that a decoder writes in speed rows (%(default)s)")
+    add("--repeats", type=int, default=5, metavar="N", help="samples of a cell at most (%(default)s; batch 1: 20)")
+    add("--cell-seconds", type=float, default=10.0, metavar="S", help="time for a cell's samples (%(default)s)")
+    add("--threads", type=int, default=None, metavar="N", help="of the CPU (by default torch's own choice)")
+    add("--data", nargs="+", metavar="YAML", help="a configuration whose clips are used and scored; else shaped noise")
+    add("--split", default="test", help="which split of it (%(default)s)")
+    add("--clips", type=int, default=16, metavar="N", help="clips of each duration (%(default)s)")
+    add("--language", metavar="TAG", help="language of the speech; by default that of --data")
+    add("--tokenizer", metavar="ID|DIR", help="tokenizer for config:NAME; without one there is no text")
+    add("--seed", type=int, default=42, metavar="N", help="of weights and clips (%(default)s)")
+    add("--memory-limit", type=float, metavar="GIB", help="plan as if the device had this much free")
+    add("--estimate-energy", action="store_true", help="let codecarbon estimate where nothing counts; marked so")
+    add("--grid-grams", type=float, metavar="G", help="grams of CO2 a kWh of your grid; none is assumed")
+    add("--no-operators", action="store_true", help="do not profile operators")
+    add("--trace", action="store_true", help="keep chrome traces in DIR/traces")
+    add("--train", action="store_true", help="time a training step of each model too: loader, forward, backward, AdamW")
+    add("--compare", nargs=2, type=Path, metavar="JSON", help="compare two profile.json, and do nothing else")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Profile, write and print; return 0, or 1 when not one cell could be measured."""
+    if options.compare:
+        from hf_asr.profiling.compare import compare_files
+
+        print(compare_files(*options.compare))
+        return 0
+    check(options)
+    # torch.profiler's own library writes its errors (no GPU to profile) to stderr, unless told before it is loaded.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+    from hf_asr.cli.profile_run import profile
+
+    return profile(options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """See that the options can be meant, before anything heavy is imported.
+
+    Raises:
+        UserError: They cannot.
+    """
+    for name, value in (("--model", options.model), ("--output-dir", options.output_dir)):
+        if not value:
+            raise UserError(f"{name}: expected one, found none; name it")
+    for name, least in (("tokens", 1), ("repeats", 1), ("clips", 1)):
+        given = vars(options)[name]
+        if given < least:
+            raise UserError(f"--{name}: expected {least} or more, found {given}; give a positive number")
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads: expected 1 or more, found {options.threads}; give a positive number")
+    one_of("--device", options.device, DEVICES)
+    one_of("--dtype", options.dtype, DTYPES)
+
+
+def one_of(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """See that every word is known.
+
+    Raises:
+        UserError: One is not.
+    """
+    wrong = [word for word in given if word not in known]
+    if wrong:
+        raise UserError(f"{name}: expected {', '.join(known)}, found {', '.join(wrong)}; choose of these")
+
+
+def words(text: str) -> list[str]:
+    """Read names separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def seconds(text: str) -> list[float]:
+    """Read positive numbers separated by commas."""
+    return [_positive(word, float, "seconds") for word in words(text)]
+
+
+def sizes(text: str) -> list[int]:
+    """Read positive whole numbers separated by commas."""
+    return [_positive(word, int, "batch sizes") for word in words(text)]
+
+
+def _positive(word: str, kind: Any, what: str) -> Any:
+    try:
+        number = kind(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {what}, found {word!r}; give numbers such as 5,15") from error
+    if number <= 0 or number == float("inf"):
+        raise argparse.ArgumentTypeError(f"expected {what} above 0, found {word}; leave it out")
+    return number
