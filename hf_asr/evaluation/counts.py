@@ -118,6 +118,7 @@ class ErrorCounts:
             "hits": h,
             "num_utterances": len(self),
             "num_words": h + s + d,
+            "num_empty_references": int((self.words.reference_length == 0).sum()),
         }
 
     def subset(self, mask: Any) -> ErrorCounts:
