@@ -104,9 +104,9 @@ class ErrorCounts:
     def alignment(self, row: int, characters: bool = False) -> list[Aligned]:
         """Return the alignment of an utterance: what is right in one piece, errors word by word."""
         texts = self.reference_normalized[row], self.hypothesis_normalized[row]
-        table, tokens = (self.character_edits, characters_of) if characters else (self.word_edits, words_of)
+        table, split = (self.character_edits, split_characters) if characters else (self.word_edits, split_words)
         own = table.take(slice(*np.searchsorted(table.rows, [row, row + 1]).tolist()))
-        return list(aligned(own, *map(tokens, texts), join="" if characters else " "))
+        return list(aligned(own, *split(texts), join="" if characters else " "))
 
     def totals(self) -> dict[str, int]:
         """Return the sums over words, with the numbers of utterances and reference words, for JSON."""
@@ -184,16 +184,14 @@ def count_errors(
     )
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words that jiwer aligns: what stands between spaces."""
-    (words,) = jiwer.wer_default([text])
-    return list(words)
+def split_words(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of each text that jiwer aligns: what stands between spaces."""
+    return [list(words) for words in jiwer.wer_default(list(texts))] if texts else []
 
 
-def characters_of(text: str) -> list[str]:
-    """Return the characters that jiwer aligns: code points, spaces inside included."""
-    (characters,) = jiwer.cer_default([text])
-    return list(characters)
+def split_characters(texts: Sequence[str]) -> list[list[str]]:
+    """Return the characters of each text that jiwer aligns: code points, spaces inside included."""
+    return [list(characters) for characters in jiwer.cer_default(list(texts))] if texts else []
 
 
 # Two results are kept, the normalised texts' and the raw ones', so that every metric of a report reads the same ones.
@@ -226,16 +224,16 @@ def _read_only(table: EditTable, lengths: Column) -> tuple[EditColumns, EditTabl
 def align_block(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[tuple[EditTable, Column], ...]:
     """Align some utterances; return, for words and for characters, the stretches and each reference's tokens."""
     return tuple(
-        _align_tokens(process, tokenize, references, hypotheses)
-        for process, tokenize in (
-            (jiwer.process_words, jiwer.wer_default),
-            (jiwer.process_characters, jiwer.cer_default),
+        _align_tokens(process, split, references, hypotheses)
+        for process, split in (
+            (jiwer.process_words, split_words),
+            (jiwer.process_characters, split_characters),
         )
     )
 
 
 def _align_tokens(
-    process: Any, tokenize: Any, references: Sequence[str], hypotheses: Sequence[str]
+    process: Any, split: Any, references: Sequence[str], hypotheses: Sequence[str]
 ) -> tuple[EditTable, Column]:
     """Align one kind of token; equal texts need no alignment, and in good results they are half of all."""
     lengths = np.zeros(len(references), np.int64)
@@ -245,7 +243,7 @@ def _align_tokens(
         equal = [row for row in rows if references[row] == hypotheses[row]]
         others = [row for row in rows if references[row] != hypotheses[row]]
         if equal:
-            lengths[equal] = [len(tokens) for tokens in tokenize([references[row] for row in equal])]
+            lengths[equal] = [len(tokens) for tokens in split([references[row] for row in equal])]
         if others:
             output = process([references[row] for row in others], [hypotheses[row] for row in others])
             lengths[others] = [len(tokens) for tokens in output.references]
