@@ -166,11 +166,7 @@ def count_errors(
         )
     pipeline = get_pipeline(normalizer)
     normalized_references, normalized_hypotheses = tuple(map(pipeline, references)), tuple(map(pipeline, hypotheses))
-    if not any(text.strip() for text in normalized_references):
-        raise UserError(
-            f"expected references with words in them, found {len(references)} references that are all empty after the "
-            f"normalizer {normalizer}; a rate needs reference words: check the references, or choose another normalizer"
-        )
+    check_texts(normalized_references, normalizer)
     (words, word_edits), (characters, character_edits) = _align(normalized_references, normalized_hypotheses)
     return ErrorCounts(
         names,
@@ -182,6 +178,23 @@ def count_errors(
         word_edits,
         character_edits,
     )
+
+
+def check_texts(references: Sequence[str], normalizer: str) -> None:
+    """See that there is something to score.
+
+    Args:
+        references: Normalised references.
+        normalizer: What they went through.
+
+    Raises:
+        UserError: There is none, or all are empty.
+    """
+    if not any(text.strip() for text in references):
+        raise UserError(
+            f"expected references with words in them, found {len(references)} references that are all empty after the "
+            f"normalizer {normalizer}; a rate needs reference words: check the references, or choose another normalizer"
+        )
 
 
 def split_words(texts: Sequence[str]) -> list[list[str]]:

@@ -19,7 +19,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ class PreparedSplit:
         folder: The cache; None without one.
         reused: Whether an earlier run had written it.
         epoch: Must be told which epoch it is, where rows change with it.
+        corpus: The corpus's rows, undecoded, clips that could not be encoded among them; None for a stream.
     """
 
     name: str
@@ -117,6 +118,7 @@ class PreparedSplit:
     folder: Path | None = None
     reused: bool = False
     epoch: Epoch | None = None
+    corpus: datasets.Dataset | None = None
 
     def column(self, name: str) -> list[Any]:
         """Return ``id``, ``text``, ``label``, ``speaker`` or ``duration`` of every row, in order."""
@@ -151,13 +153,14 @@ def prepare_features(
     if isinstance(split.rows, datasets.IterableDataset):
         return PreparedSplit(split.name, encode_stream(split.rows, encoder, on_bad_clip), None, Drops())
     if not features.cache:
-        return PreparedSplit(split.name, LiveRows(split.rows, encoder, on_bad_clip), split.rows, Drops())
+        live = LiveRows(split.rows, encoder, on_bad_clip)
+        return PreparedSplit(split.name, live, split.rows, Drops(), corpus=split.rows)
     settings = {"encoder": encoder.fingerprint(), "given": dict(fingerprint), "rows": rows_hash(split.rows)}
     folder = cache_dir(features) / f"{_file_name(split.name)}-{_hash(settings)}"
     reused = is_whole(folder)
     if not reused:
         reused = _write_once(folder, split, encoder, settings, features, on_bad_clip)
-    return _open(folder, split.name, encoder, on_bad_clip, reused)
+    return replace(_open(folder, split.name, encoder, on_bad_clip, reused), corpus=split.rows)
 
 
 def encode_row(row: Mapping[str, Any], encoder: ClipEncoder, on_bad_clip: str) -> dict[str, Any]:
