@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "demo": "train, test and transcribe with a small model, offline, on a CPU",
     "doctor": "look for what would spoil a run before it is started",
     "evaluate": "score a model on a split: WER, CER, intervals, predictions",
+    "compare": "compare two runs on the same clips: difference, interval, tests, slices",
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
