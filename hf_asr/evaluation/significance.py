@@ -1,7 +1,8 @@
 """Is a group of clips really worse, and do two systems really differ: tests, and the correction for many of them.
 
-Sources: variance of a ratio by linearisation, over clusters: Cochran, Sampling Techniques (1977), sections 6.3 and 9A;
-Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6 (1979);
+Sources: jackknife over clusters: Miller, "The jackknife: a review", Biometrika 61 (1974), and, as CR3, Bell and
+McCaffrey, "Bias reduction in standard errors for linear regression with multi-stage samples", Survey Methodology 28
+(2002); Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6 (1979);
 matched-pairs sentence-segment word error test (MAPSSWE): Gillick and Cox, "Some statistical issues in the comparison of
 speech recognition algorithms", ICASSP 1989; its segments: Pallett, Fisher and Fiscus, ICASSP 1990.
 """
@@ -32,14 +33,14 @@ class GroupDifference:
 
     Attributes:
         difference: The group's rate minus that of the rest.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; None where one side is a single unit, which shows no spread.
         high: Upper end.
         p_value: One-sided: how often a group that is no worse looks this much worse.
     """
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_value: float
 
 
@@ -48,8 +49,8 @@ def against_the_rest(
 ) -> GroupDifference | None:
     """Test whether a group is worse than all other clips; None where one side has no reference token.
 
-    Both rates are ratios of sums over the same units, so a speaker with clips on both sides counts once. Student's t has
-    the group's effective number of units, less one, as its degrees of freedom.
+    The standard error is the jackknife's, leaving out one unit at a time, so a speaker with clips on both sides counts
+    once. Student's t has the group's effective number of units, less one, as its degrees of freedom.
 
     Args:
         errors: Errors of each clip.
@@ -57,23 +58,34 @@ def against_the_rest(
         inside: Which clips are in the group.
         units: What is independent: the number of each clip's speaker, or of the clip itself.
     """
-    totals = lengths[inside].sum(), lengths[~inside].sum()
-    if not all(totals):
-        return None
-    rates = errors[inside].sum() / totals[0], errors[~inside].sum() / totals[1]
-    influence = np.where(
-        inside, (errors - rates[0] * lengths) / totals[0], -(errors - rates[1] * lengths) / totals[1]
-    )
     number = int(units.max()) + 1
-    drawn = np.bincount(units[inside], lengths[inside], number)
-    freedom = max(float(drawn.sum() ** 2 / np.square(drawn).sum()) - 1, 0.5)
-    spread = math.sqrt(float(np.square(np.bincount(units, influence, number)).sum()) * number / max(1, number - 1))
-    difference = float(rates[0] - rates[1])
-    half = student_quantile(0.975, round(freedom, 1)) * spread
+    sides = [_influence(errors[rows], lengths[rows], units[rows], number) for rows in (inside, ~inside)]
+    if sides[0] is None or sides[1] is None:
+        return None
+    (rate, influence, effective), (other_rate, other_influence, others) = sides
+    difference = rate - other_rate
+    if min(effective, others) <= 1:
+        return GroupDifference(difference, None, None, 1.0)
+    spread = math.sqrt(float(np.square(influence - other_influence).sum()) * (number - 1) / number)
     if spread == 0:
         return GroupDifference(difference, difference, difference, float(difference <= 0))
-    tail = student_tail(difference / spread, round(freedom, 1))
-    return GroupDifference(difference, difference - half, difference + half, tail)
+    freedom = round(effective - 1, 1) or 0.1
+    half = student_quantile(0.975, freedom) * spread
+    return GroupDifference(difference, difference - half, difference + half, student_tail(difference / spread, freedom))
+
+
+def _influence(
+    errors: Floats, lengths: Floats, units: NDArray[np.int64], number: int
+) -> tuple[float, Floats, float] | None:
+    """Return a rate, how far it moves without each unit, and the effective number of units; None without a token."""
+    total = float(lengths.sum())
+    if not total:
+        return None
+    rate = float(errors.sum()) / total
+    own = np.bincount(units, lengths, number)
+    residual = np.bincount(units, errors - rate * lengths, number)
+    moved = np.divide(residual, total - own, out=np.zeros(number), where=own < total)
+    return rate, moved, total**2 / float(np.square(own).sum())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

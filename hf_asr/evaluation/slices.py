@@ -183,8 +183,9 @@ def _test(scored: ScoredSet, rows: Rows, units: Rows | None, small: bool) -> dic
     found = against_the_rest(*columns, inside, independent)
     if found is None:
         return empty
+    interval = None if found.low is None else [found.low, found.high]
     tested = {"p_value": None if small else found.p_value}
-    return empty | {"difference": found.difference, "difference_interval": [found.low, found.high]} | tested
+    return empty | {"difference": found.difference, "difference_interval": interval} | tested
 
 
 def check_speakers(speakers: Sequence[str]) -> Sequence[str]:

@@ -73,7 +73,7 @@ def test_values_equal_the_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "tokenizer"), [(["one two"], "13a"), (["да, нет"], "13a"), (["我们 ok"], "char"), (["สวัสดี"], "char")]
+    ("texts", "tokenizer"), [(["one two"], "13a"), (["да, нет"], "13a"), (["我们的 ok"], "char"), (["สวัสดี"], "char")]
 )
 def test_bleu_is_of_characters_where_words_have_no_spaces(texts: list[str], tokenizer: str) -> None:
     found = corpus_bleu(texts, texts)
