@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +49,13 @@ def analyse(texts: ScoredTexts, clips: Clips, summary: Mapping[str, Any], about:
 
     Args:
         texts: The scored set.
-        clips: What is known of its utterances; durations that are no number count as unknown.
+        clips: What is known of its utterances.
         summary: What test_results.json holds.
         about: Everything else.
 
     Raises:
         UserError: A column of ``about.slices`` is missing.
     """
-    clips = replace(clips, durations=[_known(seconds) for seconds in clips.durations])
     scored = ScoredSet(texts.counts, clips, about.rate, about.seed)
     by = summary["wer_interval_by"]
     return {
@@ -91,10 +89,6 @@ OVERALL = (
     *("wer_interval", "cer_interval", "wer_interval_by", "wer_interval_by_speaker", "wer_interval_by_utterance"),
     *("seconds_of_audio", "rtfx"),
 )
-
-
-def _known(seconds: float | None) -> float | None:
-    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def read_analysis(directory: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hf_asr.data.columns import as_seconds
 from hf_asr.errors import UserError
 from hf_asr.evaluation.analysis import ANALYSIS, About, analyse
 from hf_asr.evaluation.columns import Cell, Clips
@@ -65,7 +66,7 @@ def join_rows(rows: Mapping[str, Sequence[Any]], hypotheses: Sequence[Hypothesis
     columns = zip(rows["id"], rows["text"], rows["duration"], rows["speaker"], strict=True)
     more = [name for name in rows if name not in JOINED]
     return [
-        ScoredRow(id, text, texts[id], seconds, name or "", {column: rows[column][place] for column in more})
+        ScoredRow(id, text, texts[id], as_seconds(seconds), name or "", {column: rows[column][place] for column in more})
         for place, (id, text, seconds, name) in enumerate(columns)
         if id in texts
     ]
@@ -237,7 +238,7 @@ def _predictions(scored: Sequence[ScoredRow], counts: ErrorCounts) -> str:
 
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:
     numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
-    return {**row, "duration": float(row["duration"]) if row["duration"] else None, **numbers}
+    return {**row, "duration": as_seconds(row["duration"]), **numbers}
 
 
 def replace_file(path: Path, text: str) -> None:
