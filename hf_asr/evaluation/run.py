@@ -64,7 +64,7 @@ def score_split(
     """
     words, slices = family.scoring == "words", arguments.evaluation.slices
     # Read before anything is decoded: a name that is wrong is told now, not after an hour.
-    cells = on_main(clip_columns, prepared, slices) if words and (detailed_analysis or slices) else {}
+    cells = on_main(clip_columns, prepared, slices) if words and (detailed_analysis or save_predictions) else {}
     generated = generate_dataset(model, family, processor, prepared, conditions)
     for line in generated.drops.lines():
         logger.warning("left out of %s: %s", prepared.name, line)
