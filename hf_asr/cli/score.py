@@ -101,9 +101,11 @@ def check_lengths(options: argparse.Namespace, references: list[str], hypotheses
         UserError: Their numbers of lines differ, or there are none.
     """
     if len(references) != len(hypotheses):
+        more = options.references if len(references) > len(hypotheses) else options.hypotheses
         raise UserError(
             f"expected one hypothesis a reference, found {len(references)} lines in {options.references} and "
-            f"{len(hypotheses)} in {options.hypotheses}; write an empty line where nothing was recognised"
+            f"{len(hypotheses)} in {options.hypotheses}: {more} goes on from line "
+            f"{min(len(references), len(hypotheses)) + 1}; write an empty line where nothing was recognised"
         )
     if not references:
         raise UserError(f"expected one utterance a line, found nothing in {options.references}; give a file with text")
