@@ -1,8 +1,8 @@
 """How often a 95 % interval holds the truth, and how many utterances a gain needs to be seen: both by simulation.
 
-Speakers differ (a normal effect on the logit of a word's error, standard deviation 0.6), so do their utterances (0.5), and
-speakers read unequally many (gamma with shape 1.5). Utterances have 1 + Poisson(9) words; at the middle 15 % are wrong, and
-one word in a hundred is put in. The truth is the rate of infinitely many speakers.
+Speakers differ (a normal effect on the logit of a word's error, standard deviation 0.6), so do their utterances (0.5),
+and speakers read unequally many (gamma with shape 1.5). Utterances have 1 + Poisson(9) words; at the middle 15 % are
+wrong, and one word in a hundred is put in. The truth is the rate of infinitely many speakers.
 
     python benchmarks/interval_coverage.py > coverage.md
 """

@@ -94,8 +94,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{test['test']} over {test['segments']:,} segments: z = {test['z']:.2f}, p = {test['p_value']:.2g}"
     won = found["utterances"]
     yield (
-        f"{found['num_utterances']:,} utterances, {found['num_words']:,} words: B has fewer errors in {won['win']:,}, as "
-        f"many in {won['tie']:,}, more in {won['loss']:,}; normalizer {found['normalizer']}"
+        f"{found['num_utterances']:,} utterances, {found['num_words']:,} words: B has fewer errors in {won['win']:,}, "
+        f"as many in {won['tie']:,}, more in {won['loss']:,}; normalizer {found['normalizer']}"
     )
     yield from _slices(found)
     for one in found["changed"][:SHOWN]:

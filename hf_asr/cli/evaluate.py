@@ -57,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
     # Without cpu=True, torchrun's processes on a machine without a GPU would not know of each other.
     state = PartialState(cpu=bool(arguments.training.get("use_cpu")) or not torch.accelerator.is_available())
-    results = evaluate(arguments, options.split, options.output_dir, state.device, options.save_predictions, options.detailed_analysis)
+    results = evaluate(
+        arguments, options.split, options.output_dir, state.device, options.save_predictions, options.detailed_analysis
+    )
     if state.is_main_process:
         show(results, options)
     return 0

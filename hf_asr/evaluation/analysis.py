@@ -76,9 +76,7 @@ def analyse(texts: ScoredTexts, clips: Clips, summary: Mapping[str, Any], about:
         "confusions": confusions(texts),
         "edges": edges(texts),
         "findings": findings(texts),
-        "worst_utterances": worst_utterances(
-            texts, clips.durations, clips.speakers, about.rate == "cer", MOST_WORST
-        ),
+        "worst_utterances": worst_utterances(texts, clips.durations, clips.speakers, about.rate == "cer", MOST_WORST),
     }
 
 

@@ -1,4 +1,4 @@
-"""The columns that a split's clips are grouped by, read from the corpus's rows: gender, age, accent, an SNR estimate."""
+"""The columns that a split's clips are grouped by, from the corpus's rows: gender, age, accent, an SNR estimate."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def clip_columns(prepared: PreparedSplit, wanted: Sequence[Any]) -> dict[str, li
         elif wanted:
             there = ", ".join([*OWN, SNR, *OF_ROWS, *known])
             raise UserError(
-                f"evaluation.slices: expected a column {name} in the rows of {prepared.name}, found {there}; name one of "
-                "these"
+                f"evaluation.slices: expected a column {name} in the rows of {prepared.name}, found {there}; name "
+                "one of these"
             )
     return columns

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def _by_range(name: str, numbers: NDArray[np.float64], bounds: Sequence[float]) 
     bounds = sorted(set(bounds))
     unit = UNITS.get(name)
     edges = [None, *bounds, None]
-    limits = list(zip(edges, edges[1:], strict=False))
+    limits = list(pairwise(edges))
     codes = np.where(np.isfinite(numbers), np.searchsorted(bounds, numbers, side="right"), UNKNOWN).astype(np.int64)
     labels = tuple(_range_label(low, high, unit) for low, high in limits)
     return Grouping(name, "range", unit, labels, tuple((None, low, high) for low, high in limits), codes)
@@ -172,8 +173,8 @@ def _rates(counts: ErrorCounts, durations: Sequence[Seconds | None]) -> list[flo
 def _missing(name: str, empty: bool, found: Mapping[str, Any]) -> str:
     if empty:
         return (
-            f"evaluation.slices: expected values in the column {name}, found it empty for every clip; remove it, or fill "
-            "it in the corpus"
+            f"evaluation.slices: expected values in the column {name}, found it empty for every clip; remove it, or "
+            "fill it in the corpus"
         )
     near = difflib.get_close_matches(name, found, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""

@@ -206,9 +206,7 @@ def compare(first: System, second: System, pair: Pair, *, normalizer: str | None
         margin: Largest increase of the rate that is borne.
     """
     by = "utterance" if pair.speakers is None else "speaker"
-    found = paired_difference_interval(
-        pair.before, pair.after, speakers=pair.speakers, seed=pair.seed, rate=pair.rate
-    )
+    found = paired_difference_interval(pair.before, pair.after, speakers=pair.speakers, seed=pair.seed, rate=pair.rate)
     first_side, second_side = _side(first, pair.before, pair), _side(second, pair.after, pair)
     return {
         "schema_version": SCHEMA_VERSION,

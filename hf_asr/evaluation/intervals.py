@@ -124,8 +124,8 @@ def sampling_units(counts: ErrorCounts, speakers: Sequence[str] | None = None, r
 def resampled_rates(units: Units, samples: int = SAMPLES, seed: int = 42) -> Floats:
     """Return the rate of each bootstrap sample, shape (samples,); nan for a sample without a reference token.
 
-    Units of equal errors and length cannot be told apart in a sum. So not each unit is drawn, but how many of each sort:
-    100,000 utterances are some hundred sorts, and the samples have the same distribution.
+    Units of equal errors and length cannot be told apart in a sum. So not each unit is drawn, but how many of each
+    sort: 100,000 utterances are some hundred sorts, and the samples have the same distribution.
     """
     sorts, sizes = np.unique(units.errors + 1j * units.lengths, return_counts=True)
     generator, sums = np.random.default_rng(seed), []

@@ -66,7 +66,9 @@ def join_rows(rows: Mapping[str, Sequence[Any]], hypotheses: Sequence[Hypothesis
     columns = zip(rows["id"], rows["text"], rows["duration"], rows["speaker"], strict=True)
     more = [name for name in rows if name not in JOINED]
     return [
-        ScoredRow(id, text, texts[id], as_seconds(seconds), name or "", {column: rows[column][place] for column in more})
+        ScoredRow(
+            id, text, texts[id], as_seconds(seconds), name or "", {column: rows[column][place] for column in more}
+        )
         for place, (id, text, seconds, name) in enumerate(columns)
         if id in texts
     ]

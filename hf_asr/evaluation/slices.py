@@ -115,7 +115,10 @@ def _wilson(errors: float, lengths: float, z: float = 1.96) -> float:
     if not lengths:
         return 0.0
     share = min(1.0, errors / lengths)
-    middle, half = share + z * z / (2 * lengths), z * math.sqrt(share * (1 - share) / lengths + (z / (2 * lengths)) ** 2)
+    middle, half = (
+        share + z * z / (2 * lengths),
+        z * math.sqrt(share * (1 - share) / lengths + (z / (2 * lengths)) ** 2),
+    )
     return (middle - half) / (1 + z * z / lengths)
 
 
@@ -165,7 +168,9 @@ def _sums(scored: ScoredSet, rows: Rows) -> dict[str, Any]:
 
 def _interval(scored: ScoredSet, rows: Rows, units: Rows | None) -> dict[str, Any]:
     by = "utterance" if units is None else "speaker"
-    errors, lengths = (column[rows].astype(np.float64) for column in (scored.edits.errors, scored.edits.reference_length))
+    errors, lengths = (
+        column[rows].astype(np.float64) for column in (scored.edits.errors, scored.edits.reference_length)
+    )
     if not lengths.any():
         return {"interval": None, "interval_by": by}
     if units is not None:
@@ -200,6 +205,7 @@ def check_speakers(speakers: Sequence[str]) -> Sequence[str]:
         found = f"{len(known)} speaker" + ("s" if len(known) != 1 else "")
         rest = f" and {missing} clips without one" if missing else ""
         raise UserError(
-            f"by speaker: expected a speaker for every clip and at least two of them, found {found}{rest}; go by utterance"
+            f"by speaker: expected a speaker for every clip and at least two of them, found {found}{rest}; "
+            "go by utterance"
         )
     return speakers

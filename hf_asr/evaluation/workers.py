@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 # A process takes 0.3 s to start: about what aligning 2,500 short utterances takes.
@@ -35,7 +36,7 @@ def in_blocks(work: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
     if blocks < 2:
         return [work(*columns)]
     edges = [size * block // blocks for block in range(blocks + 1)]
-    parts = [[column[low:high] for column in columns] for low, high in zip(edges, edges[1:], strict=False)]
+    parts = [[column[low:high] for column in columns] for low, high in pairwise(edges)]
     with ThreadPoolExecutor(blocks) as threads:
         return list(threads.map(lambda part: _elsewhere(work, part), parts))
 

@@ -64,7 +64,12 @@ def test_an_analysis_holds_to_its_schema(tmp_path: Path) -> None:
 def test_predictions_carry_the_columns_that_slices_are_made_of(tmp_path: Path) -> None:
     analysed(tmp_path, ROWS, TEXTS, About())
     rows = read_predictions(tmp_path)
-    assert [(row["gender"], row["snr"]) for row in rows] == [("female", "12.5"), ("male", ""), ("", "-3.0"), ("male", "40.0")]
+    assert [(row["gender"], row["snr"]) for row in rows] == [
+        ("female", "12.5"),
+        ("male", ""),
+        ("", "-3.0"),
+        ("male", "40.0"),
+    ]
     assert read_predictions(tmp_path / PREDICTIONS) == rows
 
 
@@ -78,7 +83,9 @@ def test_a_language_without_spaces_goes_by_characters(tmp_path: Path) -> None:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=4))
-def test_any_text_gives_a_valid_analysis(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+def test_any_text_gives_a_valid_analysis(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
     rows = {
         "id": [str(number) for number in range(len(pairs) + 1)],
         "text": ["word", *(one for one, _ in pairs)],
@@ -89,12 +96,16 @@ def test_any_text_gives_a_valid_analysis(tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_missing_column_is_told_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"evaluation.slices: expected a column accent of the corpus, found gender, snr"):
+    with pytest.raises(
+        UserError, match=r"evaluation.slices: expected a column accent of the corpus, found gender, snr"
+    ):
         analysed(tmp_path / "out", ROWS, TEXTS, About(slices=["accent"]))
     assert not (tmp_path / "out" / ANALYSIS).exists()
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "expected test_detailed_analysis.json"), ("{", "expected JSON")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "expected test_detailed_analysis.json"), ("{", "expected JSON")]
+)
 def test_an_analysis_that_is_not_there_is_told(content: str | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / ANALYSIS).write_text(content)

@@ -19,7 +19,9 @@ from hf_asr.utterance import AudioRef, Drops, Utterance
 def prepared(ids: list[str], corpus_ids: list[str] | None = None, path: str = "no.wav", **extra: str) -> PreparedSplit:
     """Return a split whose corpus has one more clip and another order than what could be encoded."""
     rows = [
-        Utterance(id, AudioRef(path), "text", language="ru", corpus="common_voice", extra={"age": f"age of {id}", **extra})
+        Utterance(
+            id, AudioRef(path), "text", language="ru", corpus="common_voice", extra={"age": f"age of {id}", **extra}
+        )
         for id in (corpus_ids or ids)
     ]
     corpus = datasets.Dataset.from_list([row.as_row() for row in rows], features=ROW_FEATURES)

@@ -58,7 +58,12 @@ def compared(first: Path, second: Path, margin: float = 0.0, **options: Any) -> 
 
 def test_a_comparison_by_speaker(runs: tuple[Path, Path]) -> None:
     found = compared(*runs)
-    assert (found["by"], found["num_speakers"], found["num_utterances"], found["num_words"]) == ("speaker", 10, 100, 1000)
+    assert (found["by"], found["num_speakers"], found["num_utterances"], found["num_words"]) == (
+        "speaker",
+        10,
+        100,
+        1000,
+    )
     assert found["difference"] == pytest.approx(found["b"]["rate"] - found["a"]["rate"])
     low, high = found["difference_interval"]
     assert low < found["difference"] < high < 0
@@ -86,7 +91,9 @@ def test_slices_add_up_to_the_whole(runs: tuple[Path, Path]) -> None:
         for name in ("win", "tie", "loss"):
             assert sum(one[name] for one in groups) + 0 <= found["utterances"][name]
     assert sum(one["utterances"] for one in parts["gender"]) == 100
-    assert all(one["difference_interval"][0] <= one["difference"] <= one["difference_interval"][1] for one in parts["gender"])
+    assert all(
+        one["difference_interval"][0] <= one["difference"] <= one["difference_interval"][1] for one in parts["gender"]
+    )
     assert {one["small"] for one in parts["speaker"]} == {True}
 
 
@@ -139,7 +146,7 @@ def test_other_normalizers_are_told_and_can_be_made_one(tmp_path: Path) -> None:
 def test_an_id_that_comes_twice_is_refused(runs: tuple[Path, Path]) -> None:
     path = runs[0] / "test_predictions.csv"
     path.write_text(path.read_text(encoding="utf-8").replace('"c1",', '"c0",'), encoding="utf-8")
-    with pytest.raises(UserError, match="expected each clip once in .*worse, found several rows of c0"):
+    with pytest.raises(UserError, match=r"expected each clip once in .*worse, found several rows of c0"):
         compared(*runs)
 
 

@@ -15,11 +15,12 @@ from hf_asr.evaluation.edits import EditTable
 
 # Letters, marks, digits and signs of many scripts, spaces of several kinds, joiners, tabs.
 ALPHABET = st.sampled_from(
-    list("abAB 1٣२ \t\u00a0\u2009'-.،。")
-    + ["e\u0301", "й", "Ё", "ß", "İ", "ı", "क्ष", "ி", "م", "ش\u0651", "שׁ", "中", "文", "が", "か\u3099", "한", "ᄒ", "ก", "่", "🙂", "\u200d"]
+    [*"abAB 1٣२ \t\u00a0\u2009'-.،。", *"ЁйßİıمிกḌ่中文が한ᄒ🙂\u200d", "e\u0301", "क्ष", "ش\u0651", "שׁ", "か\u3099"]
 )
 TEXT = st.lists(ALPHABET, max_size=14).map("".join)
-SETS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5).filter(lambda pairs: any(one.strip() for one, _ in pairs))
+SETS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5).filter(
+    lambda pairs: any(one.strip() for one, _ in pairs)
+)
 
 
 @settings(max_examples=200)
@@ -53,8 +54,12 @@ def test_an_alignment_holds_both_texts(pairs: list[tuple[str, str]]) -> None:
     counts = count_errors(references, hypotheses, normalizer="none")
     for row, (reference, hypothesis) in enumerate(pairs):
         alignment = counts.alignment(row)
-        assert [word for _, one, _ in alignment if one is not None for word in one.split(" ")] == split_words([reference])[0]
-        assert [word for _, _, one in alignment if one is not None for word in one.split(" ")] == split_words([hypothesis])[0]
+        assert [word for _, one, _ in alignment if one is not None for word in one.split(" ")] == split_words(
+            [reference]
+        )[0]
+        assert [word for _, _, one in alignment if one is not None for word in one.split(" ")] == split_words(
+            [hypothesis]
+        )[0]
         wrong = [kind for kind, _, _ in alignment if kind != "="]
         assert len(wrong) == counts.words.errors[row]
         spelt = counts.alignment(row, characters=True)

@@ -80,7 +80,9 @@ def test_a_kind_is_counted_with_its_words() -> None:
 
 
 def test_confusions_with_counts_and_examples() -> None:
-    found = confusions(scored(("the cat sat", "a cat sat"), ("see the dog", "see a dog"), ("oh", "oh well"), ("b the", "b")))
+    found = confusions(
+        scored(("the cat sat", "a cat sat"), ("see the dog", "see a dog"), ("oh", "oh well"), ("b the", "b"))
+    )
     words = found["words"]
     assert [(one["reference"], one["hypothesis"], one["count"]) for one in words["substitutions"]] == [("the", "a", 2)]
     assert words["substitutions"][0]["examples"] == [

@@ -106,7 +106,9 @@ def test_intervals_are_drawn_by_speaker_where_a_group_has_enough() -> None:
     errors = np.repeat(np.random.default_rng(1).binomial(10, 0.3, 20), 5).tolist()
     speakers = [f"s{row // 5}" for row in range(100)]
     room = ["a" if row < 75 else "b" for row in range(100)]
-    (part,) = slice_all(ScoredSet(scored(errors), clips(100, room=room, speakers=speakers), "wer", 1), ["room"])["slices"]
+    (part,) = slice_all(ScoredSet(scored(errors), clips(100, room=room, speakers=speakers), "wer", 1), ["room"])[
+        "slices"
+    ]
     assert [one["interval_by"] for one in part["groups"]] == ["speaker", "utterance"]
     assert part["groups"][0]["interval"] == list(
         bootstrap_interval(scored(errors[:75]), speakers=speakers[:75], seed=1)
@@ -141,7 +143,11 @@ def test_the_worst_speakers_go_by_what_is_sure() -> None:
 
 @pytest.mark.parametrize(
     ("speakers", "found"),
-    [(["s", "s"], "found 1 speaker;"), (["", ""], "found 0 speakers and 2 clips without one"), (["s", "t", ""], "found 2 s")],
+    [
+        (["s", "s"], "found 1 speaker;"),
+        (["", ""], "found 0 speakers and 2 clips without one"),
+        (["s", "t", ""], "found 2 s"),
+    ],
 )
 def test_an_interval_by_speaker_is_refused(speakers: list[str], found: str) -> None:
     with pytest.raises(UserError, match=found):

@@ -19,7 +19,9 @@ CHANCE = 0.0154
 @pytest.fixture(scope="module")
 def program(project_root: Path) -> ModuleType:
     """The benchmark that writes the table of docs/evidence.md."""
-    spec = importlib.util.spec_from_file_location("interval_coverage", project_root / "benchmarks" / "interval_coverage.py")
+    spec = importlib.util.spec_from_file_location(
+        "interval_coverage", project_root / "benchmarks" / "interval_coverage.py"
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
