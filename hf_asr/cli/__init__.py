@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "evaluate": "score a model on a split: WER, CER, intervals, predictions",
     "report": "write the page about a run again, or about several side by side",
     "inspect": "write a page about a corpus: hours, speakers, words, leaks, pictures of sound",
+    "compare": "compare two runs on the same clips: difference, interval, tests, slices",
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",

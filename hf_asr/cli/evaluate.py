@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=SPLITS, help="which split (default: %(default)s)")
     parser.add_argument("--output-dir", required=True, type=Path, metavar="DIR", help="where test_results.json goes")
     parser.add_argument("--save-predictions", action="store_true", help="write test_predictions.csv as well")
+    parser.add_argument(
+        "--detailed-analysis",
+        action="store_true",
+        help="write test_detailed_analysis.json as well: slices, confusions, loops, the worst utterances",
+    )
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="over the YAML's values")
 
 
@@ -52,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
     # Without cpu=True, torchrun's processes on a machine without a GPU would not know of each other.
     state = PartialState(cpu=bool(arguments.training.get("use_cpu")) or not torch.accelerator.is_available())
-    results = evaluate(arguments, options.split, options.output_dir, state.device, options.save_predictions)
+    results = evaluate(
+        arguments, options.split, options.output_dir, state.device, options.save_predictions, options.detailed_analysis
+    )
     if state.is_main_process:
         show(results, options)
     return 0
@@ -96,7 +103,12 @@ def make_folder(folder: Path) -> None:
 
 
 def evaluate(
-    arguments: Arguments, split: str, output_dir: Path, device: torch.device, save_predictions: bool = True
+    arguments: Arguments,
+    split: str,
+    output_dir: Path,
+    device: torch.device,
+    save_predictions: bool = True,
+    detailed_analysis: bool = False,
 ) -> dict[str, Any]:
     """Score ``arguments.model`` on a split, as the recipe scores its baseline and its test.
 
@@ -106,12 +118,13 @@ def evaluate(
         output_dir: Folder of test_results.json.
         device: Where to decode.
         save_predictions: Whether to write test_predictions.csv.
+        detailed_analysis: Whether to write test_detailed_analysis.json.
 
     Returns:
         What test_results.json holds.
 
     Raises:
-        UserError: The model, the corpus or the folder cannot be used.
+        UserError: The model, the corpus or the folder cannot be used, or an analysis of a classifier is wanted.
     """
     from hf_asr.data.corpora import build_splits
     from hf_asr.evaluation.run import score_split
@@ -121,6 +134,11 @@ def evaluate(
 
     seed = arguments.experiment.seed
     family = get_family(arguments.model)
+    if detailed_analysis and family.scoring != "words":
+        raise UserError(
+            f"--detailed-analysis: expected a model that writes words, found a {family.name}, whose results are "
+            f"{family.scoring}; leave it out, test_results.json holds them all"
+        )
     processor = family.load_processor(arguments, None)
     model: Any = family.load_model(arguments, processor)
     model.to(device)
@@ -139,6 +157,7 @@ def evaluate(
         left_out=splits[split].drops,
         save_predictions=save_predictions,
         about={"model": arguments.model.name_or_path},
+        detailed_analysis=detailed_analysis,
     )
 
 
@@ -174,3 +193,5 @@ def show_rest(results: Mapping[str, Any], options: argparse.Namespace) -> None:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in results["skipped"].items())
         print(f"left out: {reasons}; they are named in test_results.json")
     print(options.output_dir / "test_results.json")
+    if options.detailed_analysis:
+        print(options.output_dir / "test_detailed_analysis.json")

@@ -15,6 +15,8 @@ from typing import Any
 from hf_asr.errors import UserError
 from hf_asr.text import TEXT_PIPELINES
 
+# Seed of the intervals.
+SEED = 42
 EXAMPLE = "hf-asr score --references test.txt --hypotheses whisper.txt --normalizer whisper_english --json"
 
 
@@ -35,18 +37,44 @@ def run(options: argparse.Namespace) -> int:
     """Score and print; return 0."""
     from rich.console import Console
 
-    from hf_asr.evaluation.counts import count_errors
-    from hf_asr.evaluation.intervals import summarize
-
     references, hypotheses = read_lines(options.references), read_lines(options.hypotheses)
     check_lengths(options, references, hypotheses)
     with Console(stderr=True).status(f"aligning {len(references):,} utterances"):
-        results = summarize(count_errors(references, hypotheses, normalizer=options.normalizer))
+        results = score(references, hypotheses, options.normalizer)
     if options.json:
         print(json.dumps(results, ensure_ascii=False, allow_nan=False))
     else:
         print_table(results)
     return 0
+
+
+def score(references: list[str], hypotheses: list[str], normalizer: str) -> dict[str, Any]:
+    """Return every rate with its interval, the raw ones beside them, and slices by reference length.
+
+    Args:
+        references: What was said.
+        hypotheses: What was recognised, in the same order.
+        normalizer: Text pipeline of both sides.
+
+    Raises:
+        UserError: There is nothing to score, or no such normaliser.
+    """
+    from hf_asr.evaluation.columns import Clips
+    from hf_asr.evaluation.counts import count_errors
+    from hf_asr.evaluation.intervals import summarize
+    from hf_asr.evaluation.metrics.corpus_bleu import corpus_bleu
+    from hf_asr.evaluation.slices import ScoredSet, slice_all
+
+    counts = count_errors(references, hypotheses, normalizer=normalizer)
+    raw = count_errors(references, hypotheses, normalizer="none")
+    bleu = corpus_bleu(counts.reference_normalized, counts.hypothesis_normalized)
+    unknown = Clips([None] * len(counts), [""] * len(counts))
+    slices = slice_all(ScoredSet(counts, unknown, "wer", SEED), ["reference_length"])
+    return (
+        summarize(counts, seed=SEED)
+        | {"raw_wer": raw.wer(), "raw_cer": raw.cer(), "bleu": bleu.score, "bleu_signature": bleu.signature}
+        | {"slices": slices["slices"], "seed": SEED}
+    )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -73,9 +101,11 @@ def check_lengths(options: argparse.Namespace, references: list[str], hypotheses
         UserError: Their numbers of lines differ, or there are none.
     """
     if len(references) != len(hypotheses):
+        more = options.references if len(references) > len(hypotheses) else options.hypotheses
         raise UserError(
             f"expected one hypothesis a reference, found {len(references)} lines in {options.references} and "
-            f"{len(hypotheses)} in {options.hypotheses}; write an empty line where nothing was recognised"
+            f"{len(hypotheses)} in {options.hypotheses}: {more} goes on from line "
+            f"{min(len(references), len(hypotheses)) + 1}; write an empty line where nothing was recognised"
         )
     if not references:
         raise UserError(f"expected one utterance a line, found nothing in {options.references}; give a file with text")
@@ -92,8 +122,12 @@ def print_table(results: Mapping[str, Any]) -> None:
     low, high = results["wer_interval"]
     table.add_row("WER", f"{100 * results['wer']:.2f} %")
     table.add_row(f"  95 % interval by {results['wer_interval_by']}", f"{100 * low:.2f} to {100 * high:.2f} %")
-    for name in ("cer", "mer", "wil"):
+    table.add_row("  with nothing normalised", f"{100 * results['raw_wer']:.2f} %")
+    for name in ("cer", "mer", "wil", "ser"):
         table.add_row(name.upper(), f"{100 * results[name]:.2f} %")
+    table.add_row("BLEU", f"{results['bleu']:.2f}")
     for name in ("substitutions", "deletions", "insertions", "hits"):
         table.add_row(name, f"{results[name]:,}")
+    if results["num_empty_references"]:
+        table.add_row("empty references: every word is an insertion", f"{results['num_empty_references']:,}")
     Console().print(table)

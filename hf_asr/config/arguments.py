@@ -15,7 +15,8 @@ from hf_asr.config.augmentations import AugmentArguments
 from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bounds, option, required
 
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
-METRICS = ("wer", "cer", "mer", "wil")
+METRICS = ("wer", "cer", "mer", "wil", "ser", "bleu")
+USUAL_METRICS = ("wer", "cer", "mer", "wil")
 CORPORA = ("common_voice", "gigaspeech", "manifest", "audiofolder", "hub", "synthetic")
 WINDOWS = ("full", "thinned", "clip")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -268,7 +269,7 @@ class EvaluationArguments:
 
     normalizer: str = option("basic", "Text pipeline of the scoring side.", choices=TEXT_PIPELINES)
     metrics: list[str] = field(
-        default_factory=lambda: list(METRICS), metadata={"help": "Rates that are reported.", "check": "metrics"}
+        default_factory=lambda: list(USUAL_METRICS), metadata={"help": "Metrics that are reported.", "check": "metrics"}
     )
     batch_size: int = option(8, "Clips decoded together, on each device; clips of like length.", bounds=AT_LEAST_1)
     batch_seconds: float | None = option(
@@ -288,6 +289,14 @@ class EvaluationArguments:
         "Where training reads a bank (`features.bank`), decode validation from it as well; baseline and test never.",
     )
     baseline: bool = option(True, "Score the untouched model on the test clips first.")
+    slices: list[Any] = field(
+        default_factory=list,
+        metadata={
+            "help": "Columns that errors are told apart by: `duration`, `reference_length`, `speaking_rate`, `snr`, "
+            "`speaker` or any of the corpus; `{duration: [5, 15]}` gives bounds. Empty: the usual ones that it has.",
+            "check": "slices",
+        },
+    )
     generation: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Names of GenerationConfig; see below.", "check": "generation"}
     )

@@ -22,7 +22,7 @@ from hf_asr.config.arguments import (
     SourceKeys,
     TrainingKeys,
 )
-from hf_asr.config.kinds import expected, fits, found, hint, is_number, is_open
+from hf_asr.config.kinds import expected, fits, found, hint, is_mapping, is_number, is_open, is_texts
 from hf_asr.config.names import (
     CHECKPOINTING,
     GENERATION,
@@ -201,6 +201,22 @@ def check_metrics(path: str, value: list[str]) -> Iterator[str]:
         yield f"{path}: expected each name once, found {found(value)}."
 
 
+def check_slices(path: str, value: list[Any]) -> Iterator[str]:
+    """A slice is the name of a column, or a mapping of one to rising numbers; each name comes once."""
+    names: list[str] = []
+    for index, item in enumerate(value):
+        if not is_texts([item]) and not is_mapping(item):
+            yield f"{path}[{index}]: expected the name of a column, or a mapping to bounds, found {found(item)}."
+            continue
+        for name, bounds in item.items() if isinstance(item, dict) else [(item, [0])]:
+            names.append(name)
+            numbers = isinstance(bounds, list) and bounds and all(map(is_number, bounds))
+            if not numbers or sorted(set(bounds)) != bounds:
+                yield f"{path}[{index}].{name}: expected rising numbers such as [5, 15], found {found(bounds)}."
+    if len(set(names)) < len(names):
+        yield f"{path}: expected each column once, found {', '.join(names)}."
+
+
 def check_splits(path: str, value: Mapping[str, Any]) -> Iterator[str]:
     """A split is a name or file, a list of them, or a mapping of data's own keys; held_out says shares."""
     for key, split in value.items():
@@ -345,6 +361,7 @@ CHECKS: dict[str, Callable[[str, Any], Iterator[str]]] = {
     "language": check_language,
     "repo": check_repo,
     "metrics": check_metrics,
+    "slices": check_slices,
     "splits": check_splits,
     "sources": check_sources,
     "columns": check_columns,

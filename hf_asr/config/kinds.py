@@ -51,6 +51,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a list of lists of whole numbers",
         lambda value: isinstance(value, list) and all(map(is_list_of_whole, value)),
     ),
+    "list[Any]": ("a list", lambda value: isinstance(value, list)),
     "list[list[Any]]": (
         "a list of lists",
         lambda value: isinstance(value, list) and all(isinstance(item, list) for item in value),

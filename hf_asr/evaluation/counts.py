@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jiwer
 import numpy as np
-from numpy.typing import NDArray
 
 from hf_asr.errors import UserError
+from hf_asr.evaluation.edits import DELETION, INSERTION, SUBSTITUTION, Aligned, Column, EditColumns, EditTable, aligned
+from hf_asr.evaluation.workers import in_blocks
 from hf_asr.text import get_pipeline
-
-Column = NDArray[np.int64]
 
 # jiwer keeps an object for every stretch of an alignment: so many utterances at a time bound the memory.
 BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EditColumns:
-    """Edit operations of one kind of token, one row an utterance.
-
-    Attributes:
-        substitutions: Reference tokens replaced by others.
-        deletions: Reference tokens without a counterpart.
-        insertions: Hypothesis tokens without a counterpart.
-        hits: Reference tokens found again.
-    """
-
-    substitutions: Column
-    deletions: Column
-    insertions: Column
-    hits: Column
-
-    @property
-    def errors(self) -> Column:
-        """Substitutions, deletions and insertions together."""
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def reference_length(self) -> Column:
-        """Tokens of each reference."""
-        return self.hits + self.substitutions + self.deletions
-
-    def sums(self) -> tuple[int, int, int, int]:
-        """Return substitutions, deletions, insertions and hits of all rows."""
-        columns = (self.substitutions, self.deletions, self.insertions, self.hits)
-        return tuple(int(column.sum()) for column in columns)  # type: ignore[return-value]
-
-    def error_rate(self) -> float:
-        """Return (S + D + I) / (H + S + D); where no reference has a token, the insertions, as jiwer does."""
-        s, d, i, h = self.sums()
-        return (s + d + i) / (h + s + d) if h + s + d else float(i)
-
-    def subset(self, rows: Any) -> EditColumns:
-        """Return the rows of a mask or an index array."""
-        return EditColumns(self.substitutions[rows], self.deletions[rows], self.insertions[rows], self.hits[rows])
+_KINDS = {"substitute": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +34,8 @@ class ErrorCounts:
         reference_normalized: References as they were aligned.
         hypothesis_normalized: Hypotheses as they were aligned.
         normalizer: Name of the text pipeline that both went through.
+        word_edits: Where the words differ.
+        character_edits: Where the characters do.
     """
 
     ids: tuple[str, ...]
@@ -84,6 +44,8 @@ class ErrorCounts:
     reference_normalized: tuple[str, ...]
     hypothesis_normalized: tuple[str, ...]
     normalizer: str
+    word_edits: EditTable
+    character_edits: EditTable
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,6 +97,17 @@ class ErrorCounts:
             return float(hypotheses > 0)
         return 1 - (h / references) * (h / hypotheses) if hypotheses else 1.0
 
+    def ser(self) -> float:
+        """Return the sentence error rate: the share of utterances with a word error; 0 of no utterance."""
+        return float(np.mean(self.words.errors > 0)) if len(self) else 0.0
+
+    def alignment(self, row: int, characters: bool = False) -> list[Aligned]:
+        """Return the alignment of an utterance: what is right in one piece, errors word by word."""
+        texts = self.reference_normalized[row], self.hypothesis_normalized[row]
+        table, split = (self.character_edits, split_characters) if characters else (self.word_edits, split_words)
+        own = table.take(slice(*np.searchsorted(table.rows, [row, row + 1]).tolist()))
+        return list(aligned(own, *split(texts), join="" if characters else " "))
+
     def totals(self) -> dict[str, int]:
         """Return the sums over words, with the numbers of utterances and reference words, for JSON."""
         s, d, i, h = self.words.sums()
@@ -145,17 +118,8 @@ class ErrorCounts:
             "hits": h,
             "num_utterances": len(self),
             "num_words": h + s + d,
+            "num_empty_references": int((self.words.reference_length == 0).sum()),
         }
-
-    def alignment(self, row: int, characters: bool = False) -> list[tuple[str, str | None, str | None]]:
-        """Return a row's alignment: (kind, reference, hypothesis), kind ``=``, ``S``, ``D`` or ``I``.
-
-        What is right stands together in one entry, errors one by one; a side without a word is None.
-        """
-        process = jiwer.process_characters if characters else jiwer.process_words
-        done = process(self.reference_normalized[row], self.hypothesis_normalized[row])
-        join = "" if characters else " "
-        return list(_entries(done.alignments[0], done.references[0], done.hypotheses[0], join))
 
     def subset(self, mask: Any) -> ErrorCounts:
         """Return the utterances of a boolean mask or an index array, in that order."""
@@ -167,6 +131,8 @@ class ErrorCounts:
             tuple(self.reference_normalized[row] for row in rows),
             tuple(self.hypothesis_normalized[row] for row in rows),
             self.normalizer,
+            self.word_edits.subset(rows, len(self)),
+            self.character_edits.subset(rows, len(self)),
         )
 
 
@@ -200,51 +166,104 @@ def count_errors(
         )
     pipeline = get_pipeline(normalizer)
     normalized_references, normalized_hypotheses = tuple(map(pipeline, references)), tuple(map(pipeline, hypotheses))
-    if not any(text.strip() for text in normalized_references):
+    check_texts(normalized_references, normalizer)
+    (words, word_edits), (characters, character_edits) = _align(normalized_references, normalized_hypotheses)
+    return ErrorCounts(
+        names,
+        words,
+        characters,
+        normalized_references,
+        normalized_hypotheses,
+        normalizer,
+        word_edits,
+        character_edits,
+    )
+
+
+def check_texts(references: Sequence[str], normalizer: str) -> None:
+    """See that there is something to score.
+
+    Args:
+        references: Normalised references.
+        normalizer: What they went through.
+
+    Raises:
+        UserError: There is none, or all are empty.
+    """
+    if not any(text.strip() for text in references):
         raise UserError(
             f"expected references with words in them, found {len(references)} references that are all empty after the "
             f"normalizer {normalizer}; a rate needs reference words: check the references, or choose another normalizer"
         )
-    words, characters = _align(normalized_references, normalized_hypotheses)
-    return ErrorCounts(names, words, characters, normalized_references, normalized_hypotheses, normalizer)
 
 
-@functools.lru_cache(maxsize=1)
-def _align(references: tuple[str, ...], hypotheses: tuple[str, ...]) -> tuple[EditColumns, EditColumns]:
-    """Align words and characters; the last result is kept, so that every metric of a report reads the same one."""
-    words = np.empty((4, len(references)), np.int64)
-    characters = np.empty((4, len(references)), np.int64)
+def split_words(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of each text that jiwer aligns: what stands between spaces."""
+    return [list(words) for words in jiwer.wer_default(list(texts))] if texts else []
+
+
+def split_characters(texts: Sequence[str]) -> list[list[str]]:
+    """Return the characters of each text that jiwer aligns: code points, spaces inside included."""
+    return [list(characters) for characters in jiwer.cer_default(list(texts))] if texts else []
+
+
+# Two results are kept, the normalised texts' and the raw ones', so that every metric of a report reads the same ones.
+@functools.lru_cache(maxsize=2)
+def _align(
+    references: tuple[str, ...], hypotheses: tuple[str, ...]
+) -> tuple[tuple[EditColumns, EditTable], tuple[EditColumns, EditTable]]:
+    """Align words and characters."""
+    tables = [], []  # type: tuple[list[EditTable], list[EditTable]]
+    lengths = [], []  # type: tuple[list[Column], list[Column]]
+    first = 0
+    for block in in_blocks(align_block, references, hypotheses):
+        for kind, (table, sizes) in enumerate(block):
+            tables[kind].append(table.take(slice(None), table.rows + first))
+            lengths[kind].append(sizes)
+        first += len(sizes)
+    words, characters = (
+        _read_only(EditTable.joined(parts), np.concatenate(sizes)) for parts, sizes in zip(tables, lengths, strict=True)
+    )
+    return words, characters
+
+
+def _read_only(table: EditTable, lengths: Column) -> tuple[EditColumns, EditTable]:
+    counts = table.counts(lengths)
+    for column in (counts.substitutions, counts.deletions, counts.insertions, counts.hits, *table.columns()):
+        column.flags.writeable = False
+    return counts, table
+
+
+def align_block(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[tuple[EditTable, Column], ...]:
+    """Align some utterances; return, for words and for characters, the stretches and each reference's tokens."""
+    return tuple(
+        _align_tokens(process, split, references, hypotheses)
+        for process, split in (
+            (jiwer.process_words, split_words),
+            (jiwer.process_characters, split_characters),
+        )
+    )
+
+
+def _align_tokens(
+    process: Any, split: Any, references: Sequence[str], hypotheses: Sequence[str]
+) -> tuple[EditTable, Column]:
+    """Align one kind of token; equal texts need no alignment, and in good results they are half of all."""
+    lengths = np.zeros(len(references), np.int64)
+    stretches: list[tuple[int, ...]] = []
     for start in range(0, len(references), BATCH):
-        rows = slice(start, start + BATCH)
-        pair = list(references[rows]), list(hypotheses[rows])
-        words[:, rows] = _count(jiwer.process_words(*pair).alignments)
-        characters[:, rows] = _count(jiwer.process_characters(*pair).alignments)
-    words.flags.writeable = characters.flags.writeable = False
-    return EditColumns(*words), EditColumns(*characters)
-
-
-def _entries(
-    chunks: list[jiwer.AlignmentChunk], reference: list[str], hypothesis: list[str], join: str
-) -> Iterator[tuple[str, str | None, str | None]]:
-    for chunk in chunks:
-        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        if chunk.type == "equal":
-            yield "=", join.join(said), join.join(heard)
-        else:
-            kind = chunk.type[0].upper()
-            yield from ((kind, one, other) for one, other in itertools.zip_longest(said, heard))
-
-
-def _count(alignments: Iterable[list[jiwer.AlignmentChunk]]) -> NDArray[np.int64]:
-    """Return substitutions, deletions, insertions and hits as rows, an utterance a column."""
-    return np.array([_count_one(chunks) for chunks in alignments], np.int64).T
-
-
-def _count_one(chunks: list[jiwer.AlignmentChunk]) -> tuple[int, int, int, int]:
-    counts = {"substitute": 0, "delete": 0, "insert": 0, "equal": 0}
-    for chunk in chunks:
-        # An insertion spans no reference tokens, the others span as many as they concern.
-        length = chunk.ref_end_idx - chunk.ref_start_idx or chunk.hyp_end_idx - chunk.hyp_start_idx
-        counts[chunk.type] += length
-    return counts["substitute"], counts["delete"], counts["insert"], counts["equal"]
+        rows = range(start, min(start + BATCH, len(references)))
+        equal = [row for row in rows if references[row] == hypotheses[row]]
+        others = [row for row in rows if references[row] != hypotheses[row]]
+        if equal:
+            lengths[equal] = [len(tokens) for tokens in split([references[row] for row in equal])]
+        if others:
+            output = process([references[row] for row in others], [hypotheses[row] for row in others])
+            lengths[others] = [len(tokens) for tokens in output.references]
+            for row, chunks in zip(others, output.alignments, strict=True):
+                stretches.extend(
+                    (row, _KINDS[c.type], c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx)
+                    for c in chunks
+                    if c.type != "equal"
+                )
+    return EditTable.of(stretches), lengths

@@ -4,16 +4,25 @@ A rate of a set is a ratio of sums, (errors of all clips) / (reference words of 
 with replacement, or whole speakers, since clips of one speaker share voice and microphone and are no independent
 evidence; each draw's rate is again the ratio of its sums.
 
-Sources: percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. For speech:
-Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004. By speaker:
-Liu and Peng, "Statistical testing on ASR performance via blockwise bootstrap", arXiv:1912.09508. Paired randomisation
-test: Noreen, Computer-Intensive Methods for Testing Hypotheses (1989).
+The interval is the expanded percentile interval: with n units the plain one is too narrow by about sqrt((n - 1) / n)
+and takes no account of how badly so few show their own spread, so its quantiles are moved outwards as Student's are.
+Speakers who read more count for more, so n is Kish's effective number, (sum of lengths)^2 / (sum of squared lengths).
+How often it holds the truth is in docs/evidence.md.
+
+Sources: percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; expanded:
+Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015), section 3.3; effective
+number: Kish, Survey Sampling (1965). For speech: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR
+performance evaluation", ICASSP 2004. By speaker: Liu and Peng, "Statistical testing on ASR performance via blockwise
+bootstrap", arXiv:1912.09508. Paired randomisation test: Noreen, Computer-Intensive Methods for Testing Hypotheses
+(1989).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -21,16 +30,20 @@ from numpy.typing import NDArray
 
 from hf_asr.errors import UserError
 from hf_asr.evaluation.counts import ErrorCounts
+from hf_asr.evaluation.student import student_quantile
 
 Floats = NDArray[np.float64]
 Rate = Literal["wer", "cer"]
 
 SAMPLES = 1000
 LEVEL = 0.95
+METHOD = "expanded percentile"
 # Fewer speakers cannot show a difference at 5 %: the smallest two-sided p of five is 2 / 2**5 = 0.0625.
 MIN_SPEAKERS_FOR_TEST = 6
-# Draws of one block; 4 million indices are 32 MB.
+# Draws of one block; 4 million numbers are 32 MB.
 _BLOCK = 4_000_000
+# With one unit beside which the others hardly count Student's quantile is beyond everything that was drawn anyway.
+_FEWEST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,10 @@ class Units:
     def rate(self) -> float:
         """Return the rate of the set."""
         return float(self.errors.sum() / self.lengths.sum())
+
+    def effective(self) -> float:
+        """Return how many units of equal length would tell as much."""
+        return float(self.lengths.sum() ** 2 / np.square(self.lengths).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +122,16 @@ def sampling_units(counts: ErrorCounts, speakers: Sequence[str] | None = None, r
 
 
 def resampled_rates(units: Units, samples: int = SAMPLES, seed: int = 42) -> Floats:
-    """Return the rate of each bootstrap sample, shape (samples,); nan for a sample without a reference token."""
-    sums = [
-        (units.errors[drawn].sum(1), units.lengths[drawn].sum(1)) for drawn in _draws(len(units.errors), samples, seed)
-    ]
+    """Return the rate of each bootstrap sample, shape (samples,); nan for a sample without a reference token.
+
+    Units of equal errors and length cannot be told apart in a sum. So not each unit is drawn, but how many of each
+    sort: 100,000 utterances are some hundred sorts, and the samples have the same distribution.
+    """
+    sorts, sizes = np.unique(units.errors + 1j * units.lengths, return_counts=True)
+    generator, sums = np.random.default_rng(seed), []
+    for rows in _blocks(samples, len(sorts)):
+        drawn = generator.multinomial(len(units.errors), sizes / sizes.sum(), size=rows)
+        sums.append((drawn @ sorts.real, drawn @ sorts.imag))
     errors, lengths = (np.concatenate(column) for column in zip(*sums, strict=True))
     return _ratios(errors, lengths)
 
@@ -120,6 +143,29 @@ def percentile_interval(rates: Floats, level: float = LEVEL) -> tuple[float, flo
     return float(low), float(high)
 
 
+def expanded_level(effective: float, level: float = LEVEL) -> float:
+    """Return the level whose percentile interval is taken for ``level`` with so many units."""
+    units = max(effective, _FEWEST)
+    reach = math.sqrt(units / (units - 1)) * student_quantile((1 + level) / 2, units - 1)
+    return 2 * NormalDist().cdf(reach) - 1
+
+
+def interval_of(
+    units: Units, samples: int = SAMPLES, seed: int = 42, level: float = LEVEL, effective: float | None = None
+) -> tuple[float, float]:
+    """Return the expanded percentile interval of the units' rate.
+
+    Args:
+        units: What is drawn.
+        samples: Bootstrap samples.
+        seed: Equal seeds give equal intervals.
+        level: Share of repetitions that it should hold the truth in.
+        effective: Number of units where it is not their own effective number.
+    """
+    expanded = expanded_level(units.effective() if effective is None else effective, level)
+    return percentile_interval(resampled_rates(units, samples, seed), expanded)
+
+
 def bootstrap_interval(
     counts: ErrorCounts,
     *,
@@ -129,10 +175,10 @@ def bootstrap_interval(
     level: float = LEVEL,
     rate: Rate = "wer",
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a rate.
+    """Return the bootstrap interval of a rate, an expanded percentile interval.
 
     A single clip, or a single speaker, shows no spread: the interval is then that point itself and says nothing. With
-    few units it is too narrow (two speakers give three different samples).
+    fewer than about ten speakers it is too narrow still (two speakers give three different samples).
 
     Args:
         counts: Error counts of the set.
@@ -145,7 +191,7 @@ def bootstrap_interval(
     Raises:
         UserError: There is not one speaker for each clip.
     """
-    return percentile_interval(resampled_rates(sampling_units(counts, speakers, rate), samples, seed), level)
+    return interval_of(sampling_units(counts, speakers, rate), samples, seed, level)
 
 
 def paired_difference_interval(
@@ -179,7 +225,7 @@ def paired_difference_interval(
         )
     first, second = sampling_units(before, speakers, rate), sampling_units(after, speakers, rate)
     change = Units(second.errors - first.errors, first.lengths)
-    low, high = percentile_interval(resampled_rates(change, samples, seed), level)
+    low, high = interval_of(change, samples, seed, level)
     by = "utterance" if speakers is None else "speaker"
     return PairedDifference(change.rate(), low, high, randomization_test(change.errors, samples, seed), by, level)
 
@@ -209,8 +255,9 @@ def summarize(counts: ErrorCounts, speakers: Sequence[str] | None = None, seed: 
     ``wer_interval`` is drawn by speaker where every clip's speaker is known and there are at least two, else by
     utterance; ``wer_interval_by`` says which. Both stand under their own names where both exist.
     """
-    rates = {"wer": counts.wer(), "cer": counts.cer(), "mer": counts.mer(), "wil": counts.wil()}
+    rates = {"wer": counts.wer(), "cer": counts.cer(), "mer": counts.mer(), "wil": counts.wil(), "ser": counts.ser()}
     named = {"normalizer": counts.normalizer}
+    drawn = {"interval_method": METHOD, "interval_level": LEVEL, "interval_samples": SAMPLES}
     by_speaker = speakers if known_speakers(speakers) >= 2 else None
     intervals: dict[str, Any] = {
         "wer_interval": list(bootstrap_interval(counts, speakers=by_speaker, seed=seed)),
@@ -220,14 +267,7 @@ def summarize(counts: ErrorCounts, speakers: Sequence[str] | None = None, seed: 
     if by_speaker is not None:
         intervals["wer_interval_by_speaker"] = intervals["wer_interval"]
         intervals["wer_interval_by_utterance"] = list(bootstrap_interval(counts, seed=seed))
-    return rates | counts.totals() | named | intervals
-
-
-def _draws(units: int, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield blocks of unit indices, shape (samples in the block, units)."""
-    generator = np.random.default_rng(seed)
-    for rows in _blocks(samples, units):
-        yield generator.integers(0, units, (rows, units))
+    return rates | counts.totals() | named | intervals | drawn
 
 
 def _blocks(samples: int, units: int) -> Iterator[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_asr.evaluation.counts import count_errors
-from hf_asr.evaluation.intervals import Units, percentile_interval, resampled_rates
+from hf_asr.evaluation.intervals import Units, interval_of
 
 MOST_PAIRS = 50
 MOST_GROUPS = 50
@@ -157,7 +157,7 @@ def _group(label: str, chosen: Any, errors: Any, lengths: Any, rate: str) -> dic
         "utterances": len(units.errors),
         "words": words,
         rate: units.rate() if known else None,
-        "interval": list(percentile_interval(resampled_rates(units))) if known else None,
+        "interval": list(interval_of(units)) if known else None,
         "interval_by": "utterance",
         "worse": False,
         "small": len(units.errors) < SMALL_UTTERANCES or words < SMALL_WORDS,

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from hf_asr.errors import UserError
 from hf_asr.evaluation.intervals import (
-    LEVEL,
     PairedDifference,
     Units,
-    percentile_interval,
+    interval_of,
     randomization_test,
-    resampled_rates,
     speakers_for_test,
 )
 from hf_asr.evaluation.page_analysis import analyse_predictions, in_characters
@@ -131,7 +129,7 @@ def difference(run: Run) -> PairedDifference | None:
     units = _summed(change, words, speakers)
     if not words.any():
         return None
-    low, high = percentile_interval(resampled_rates(units), LEVEL)
+    low, high = interval_of(units)
     by = "utterance" if speakers is None else "speaker"
     return PairedDifference(units.rate(), low, high, randomization_test(units.errors), by)
 

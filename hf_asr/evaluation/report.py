@@ -6,14 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hf_asr.data.columns import as_seconds
 from hf_asr.errors import UserError
+from hf_asr.evaluation.analysis import ANALYSIS, About, analyse
+from hf_asr.evaluation.columns import Cell, Clips
 from hf_asr.evaluation.counts import ErrorCounts, count_errors
 from hf_asr.evaluation.intervals import PairedDifference, Rate, paired_difference_interval, speakers_for_test, summarize
 from hf_asr.evaluation.metrics import compute_metrics
+from hf_asr.evaluation.texts import ScoredTexts
 from hf_asr.files import write_whole
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
@@ -32,6 +36,8 @@ COLUMNS = (
     "insertions",
     "hits",
 )
+# Columns of a split that have fields of their own.
+JOINED = ("id", "text", "label", "duration", "speaker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +49,29 @@ class ScoredRow:
     hypothesis: str
     duration: Seconds | None
     speaker: str
+    columns: Mapping[str, Cell] = field(default_factory=dict)
 
 
 def join_rows(rows: Mapping[str, Sequence[Any]], hypotheses: Sequence[Hypothesis]) -> list[ScoredRow]:
     """Join a split's columns with its hypotheses by id, in the split's order; rows without a hypothesis are left out.
 
     Args:
-        rows: Columns ``id``, ``text``, ``duration`` and ``speaker`` of the split, equally long.
+        rows: Columns ``id``, ``text``, ``duration`` and ``speaker`` of the split, and what else it is cut by, equally
+            long.
         hypotheses: What was recognised, each id once.
     """
     texts = {hypothesis.id: hypothesis.text for hypothesis in hypotheses}
     assert len(texts) == len(hypotheses), "two hypotheses of one clip"
     assert texts.keys() <= set(rows["id"]), "a hypothesis of no clip"
     columns = zip(rows["id"], rows["text"], rows["duration"], rows["speaker"], strict=True)
-    return [ScoredRow(id, text, texts[id], seconds, name or "") for id, text, seconds, name in columns if id in texts]
+    more = [name for name in rows if name not in JOINED]
+    return [
+        ScoredRow(
+            id, text, texts[id], as_seconds(seconds), name or "", {column: rows[column][place] for column in more}
+        )
+        for place, (id, text, seconds, name) in enumerate(columns)
+        if id in texts
+    ]
 
 
 def write_results(
@@ -73,12 +88,13 @@ def write_results(
     seed: int = 42,
     save_predictions: bool = True,
     about: Mapping[str, Any] | None = None,
+    analysis: About | None = None,
 ) -> dict[str, Any]:
-    """Score a split and write its results, and its predictions when wanted; files appear whole or not at all.
+    """Score a split and write its results, its predictions and its analysis when wanted; files appear whole or not.
 
     Args:
         directory: Folder of the two files, made when missing.
-        rows: Columns ``id``, ``text``, ``duration`` (seconds) and ``speaker`` of the split.
+        rows: Columns ``id``, ``text``, ``duration`` (seconds) and ``speaker`` of the split, and those it is cut by.
         hypotheses: One for each clip that could be decoded; joined by id.
         skipped: What was left out of the split and why, clips that could not be decoded included.
         conditions: Decoding conditions; their keys stand beside the others.
@@ -89,6 +105,7 @@ def write_results(
         seed: Seed of the intervals.
         save_predictions: Whether to write ``test_predictions.csv``.
         about: More keys to store, such as the model's name.
+        analysis: What ``test_detailed_analysis.json`` is told; None writes none.
 
     Returns:
         What ``test_results.json`` holds. Rates are fractions.
@@ -97,13 +114,18 @@ def write_results(
         UserError: There is nothing to score, or the folder cannot be written.
     """
     scored = join_rows(rows, hypotheses)
-    counts = _count(scored, normalizer)
+    texts = _texts(scored, normalizer)
+    counts = texts.counts
     results = summarize(counts, [row.speaker for row in scored], seed)
+    results |= {"raw_wer": texts.raw.counts.wer(), "raw_cer": texts.raw.counts.cer()}
     results |= compute_metrics(metrics, counts.reference_normalized, counts.hypothesis_normalized)
     results |= speed(scored, wall_seconds)
     results |= {"skipped": skipped.counts(), "skipped_items": skipped.to_dict(), "split": split, "seed": seed}
     results |= {**conditions, **(about or {})}
     folder = Path(directory)
+    if analysis is not None:
+        found = analyse(texts, clips_of(scored), results, replace(analysis, split=split, seed=seed))
+        replace_file(folder / ANALYSIS, json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     if save_predictions:
         replace_file(folder / PREDICTIONS, _predictions(scored, counts))
     replace_file(folder / RESULTS, json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
@@ -127,17 +149,23 @@ def read_results(directory: str | Path) -> dict[str, Any]:
 
 
 def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
-    """Read ``test_predictions.csv`` of a folder: one dictionary a clip, numbers as numbers, unknown duration None.
+    """Read ``test_predictions.csv``: one dictionary a clip, numbers as numbers, unknown duration None, the rest text.
+
+    Args:
+        directory: The folder, or the file itself.
 
     Raises:
         UserError: There is none, or its columns are others.
     """
-    path = Path(directory) / PREDICTIONS
+    path = Path(directory) if Path(directory).is_file() else Path(directory) / PREDICTIONS
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UserError(f"expected the columns {', '.join(COLUMNS)} in {path}, found {reader.fieldnames}")
+            if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
+                raise UserError(
+                    f"expected the columns {', '.join(COLUMNS)} in {path}, found {', '.join(reader.fieldnames or ())}; "
+                    "score that split again"
+                )
             return [_typed(row) for row in reader]
     except FileNotFoundError:
         raise UserError(
@@ -174,13 +202,17 @@ def _read_counts(directory: str | Path) -> tuple[list[dict[str, Any]], ErrorCoun
     return rows, counts
 
 
-def _count(scored: Sequence[ScoredRow], normalizer: str) -> ErrorCounts:
-    return count_errors(
-        [row.reference for row in scored],
-        [row.hypothesis for row in scored],
-        normalizer=normalizer,
-        ids=[row.id for row in scored],
-    )
+def _texts(scored: Sequence[ScoredRow], normalizer: str) -> ScoredTexts:
+    references, hypotheses = [row.reference for row in scored], [row.hypothesis for row in scored]
+    counts = count_errors(references, hypotheses, normalizer=normalizer, ids=[row.id for row in scored])
+    return ScoredTexts(counts, references, hypotheses)
+
+
+def clips_of(scored: Sequence[ScoredRow]) -> Clips:
+    """Return what is known of scored clips beside their texts."""
+    names = scored[0].columns if scored else ()
+    columns = {name: [row.columns[name] for row in scored] for name in names}
+    return Clips([row.duration for row in scored], [row.speaker for row in scored], columns)
 
 
 def speed(scored: Sequence[ScoredRow], wall_seconds: Seconds | None) -> dict[str, Any]:
@@ -195,18 +227,20 @@ def _predictions(scored: Sequence[ScoredRow], counts: ErrorCounts) -> str:
     """Return the table as CSV; every text is quoted, so that line ends and commas inside are safe."""
     table = io.StringIO()
     writer = csv.writer(table, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    more = list(scored[0].columns) if scored else []
+    writer.writerow((*COLUMNS, *more))
     columns = (counts.substitutions, counts.deletions, counts.insertions, counts.hits)
     numbers = zip(*(column.tolist() for column in columns), strict=True)
     normalized = zip(counts.reference_normalized, counts.hypothesis_normalized, strict=True)
     for row, pair, edits in zip(scored, normalized, numbers, strict=True):
-        writer.writerow((row.id, row.reference, row.hypothesis, *pair, row.duration, row.speaker, *edits))
+        own = (row.id, row.reference, row.hypothesis, *pair, row.duration, row.speaker, *edits)
+        writer.writerow((*own, *(row.columns[name] for name in more)))
     return table.getvalue()
 
 
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:
     numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
-    return {**row, "duration": float(row["duration"]) if row["duration"] else None, **numbers}
+    return {**row, "duration": as_seconds(row["duration"]), **numbers}
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_asr.config.arguments import Arguments
+from hf_asr.evaluation.analysis import About
 from hf_asr.evaluation.classes import write_scores
+from hf_asr.evaluation.clip_columns import clip_columns
+from hf_asr.evaluation.intervals import Rate
 from hf_asr.evaluation.report import RESULTS, read_predictions, read_results, write_results
 from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.inference.generate import Conditions, Generated, generate_dataset, on_main
 from hf_asr.models.family import ModelFamily
+from hf_asr.text import cer_first
 from hf_asr.utterance import Drops, Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,7 @@ def score_split(
     left_out: Drops | None = None,
     save_predictions: bool = True,
     about: Mapping[str, Any] | None = None,
+    detailed_analysis: bool = True,
 ) -> dict[str, Any]:
     """Decode a split on all processes, score it on the main one and write its files there.
 
@@ -48,18 +53,23 @@ def score_split(
         left_out: What the corpus left out of the split (``Split.drops``), to be told in test_results.json too.
         save_predictions: Whether to write test_predictions.csv.
         about: More keys for test_results.json.
+        detailed_analysis: Whether to write test_detailed_analysis.json, of a family that writes words.
 
     Returns:
         What test_results.json holds, on every process.
 
     Raises:
-        UserError: A generation option the model does not know, nothing to score, or a folder that cannot be written.
+        UserError: A generation option the model does not know, a column of ``evaluation.slices`` that the corpus lacks,
+            nothing to score, or a folder that cannot be written.
     """
+    words, slices = family.scoring == "words", arguments.evaluation.slices
+    # Read before anything is decoded: a name that is wrong is told now, not after an hour.
+    cells = on_main(clip_columns, prepared, slices) if words and (detailed_analysis or save_predictions) else {}
     generated = generate_dataset(model, family, processor, prepared, conditions)
     for line in generated.drops.lines():
         logger.warning("left out of %s: %s", prepared.name, line)
     shared = {
-        "rows": _columns(prepared, generated, REFERENCE[family.scoring]),
+        "rows": _columns(prepared, generated, REFERENCE[family.scoring]) | cells,
         "hypotheses": generated.hypotheses,
         "skipped": _merged(left_out or Drops(), prepared.drops, generated.drops),
         "conditions": conditions.as_dict(),
@@ -74,7 +84,9 @@ def score_split(
         known = {"guess": targets.guess, "classes": targets.classes}
         return on_main(write_scores, output_dir, scoring=family.scoring, **known, **shared)
     evaluation = arguments.evaluation
-    return on_main(write_results, output_dir, normalizer=evaluation.normalizer, metrics=evaluation.metrics, **shared)
+    scoring = {"normalizer": evaluation.normalizer, "metrics": evaluation.metrics}
+    analysis = _about(arguments, about) if detailed_analysis else None
+    return on_main(write_results, output_dir, analysis=analysis, **scoring, **shared)
 
 
 def score_baseline(
@@ -147,6 +159,14 @@ def _columns(prepared: PreparedSplit, generated: Generated, reference: str) -> d
     ids = (hypothesis.id for hypothesis in generated.hypotheses)
     seconds = dict(zip(ids, generated.durations, strict=True))
     return columns | {"duration": [seconds.get(id) for id in columns["id"]]}
+
+
+def _about(arguments: Arguments, about: Mapping[str, Any] | None) -> About:
+    """Return what the analysis is told; slices of languages written without spaces go by characters."""
+    language = arguments.data.language
+    rate: Rate = "cer" if cer_first(language) else "wer"
+    model = (about or {}).get("model", arguments.model.name_or_path)
+    return About(model=model, language=language, rate=rate, slices=arguments.evaluation.slices)
 
 
 def _merged(*parts: Drops) -> Drops:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_asr.evaluation.student import student_quantile
+
 Floats = NDArray[np.float64]
 
 SAMPLES = 1000
@@ -71,21 +73,6 @@ def _freedom(parts: tuple[tuple[float, int], ...]) -> float:
     total = sum(error**2 for error, _ in parts)
     share = sum(error**4 / freedom for error, freedom in parts if error and freedom > 0)
     return total**2 / share if share else 1.0
-
-
-def student_quantile(probability: float, freedom: float) -> float:
-    """Return the quantile of Student's t; ``freedom`` need not be whole.
-
-    With t = sqrt(freedom) tan(a) the density becomes cos(a) ** (freedom - 1), which is summed over a fine grid: within
-    1e-4 of the tables from one degree of freedom on.
-    """
-    assert 0.5 <= probability < 1 and freedom > 0
-    # Near a right angle one degree of freedom still has weight: half-way points never touch it.
-    step = math.pi / 2 / 400_000
-    angle = (np.arange(400_000) + 0.5) * step
-    weight = np.cumsum(np.cos(angle) ** (freedom - 1))
-    place = np.interp(2 * probability - 1, weight / weight[-1], angle + step / 2)
-    return float(math.sqrt(freedom) * math.tan(place))
 
 
 def drawn_sums(columns: Floats, samples: int = SAMPLES, seed: int = 42) -> Floats:

@@ -19,7 +19,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,6 +118,7 @@ class PreparedSplit:
         reused: Whether an earlier run had written it.
         epoch: Must be told which epoch it is, where rows change with it.
         packing: How clips are joined while training; None where they are not.
+        corpus: The corpus's rows, undecoded, clips that could not be encoded among them; None for a stream.
     """
 
     name: str
@@ -128,6 +129,7 @@ class PreparedSplit:
     reused: bool = False
     epoch: Epoch | None = None
     packing: Packing | None = None
+    corpus: datasets.Dataset | None = None
 
     def column(self, name: str) -> list[Any]:
         """Return ``id``, ``text``, ``label``, ``speaker`` or ``duration`` of every row, in order."""
@@ -162,12 +164,13 @@ def prepare_features(
     if isinstance(split.rows, datasets.IterableDataset):
         return PreparedSplit(split.name, encode_stream(split.rows, encoder, on_bad_clip), None, Drops())
     if not features.cache:
-        return PreparedSplit(split.name, LiveRows(split.rows, encoder, on_bad_clip), split.rows, Drops())
+        live = LiveRows(split.rows, encoder, on_bad_clip)
+        return PreparedSplit(split.name, live, split.rows, Drops(), corpus=split.rows)
     folder, settings = cache_folder(split, encoder, features, fingerprint)
     reused = is_whole(folder)
     if not reused:
         reused = _write_once(folder, split, encoder, settings, features, on_bad_clip)
-    return _open(folder, split.name, encoder, on_bad_clip, reused)
+    return replace(_open(folder, split.name, encoder, on_bad_clip, reused), corpus=split.rows)
 
 
 def cache_folder(

@@ -58,6 +58,21 @@ def test_it_repeats_the_runs_test_to_the_last_digit(run: Path, tmp_path: Path) -
     assert again["model"] == str(run / "best_checkpoint")
 
 
+def test_it_repeats_the_runs_analysis(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", str(run / "best_checkpoint"), "--config", str(run / "config.yaml"), "--detailed-analysis"]
+    evaluated(tmp_path, *words, "evaluation.slices=[speaker, {duration: [1, 2]}]")
+    again, first = (
+        json.loads((folder / "test_detailed_analysis.json").read_text()) for folder in (tmp_path, run / "test")
+    )
+    assert [part["name"] for part in again["slices"]] == ["speaker", "duration"]
+    assert {name: again[name] for name in ("overall", "confusions", "findings")} | {"overall": 0} == {
+        name: first[name] for name in ("overall", "confusions", "findings")
+    } | {"overall": 0}
+    assert again["overall"]["wer"] == first["overall"]["wer"]
+    assert str(tmp_path / "test_detailed_analysis.json") in capsys.readouterr().out
+    assert not (tmp_path / "test_predictions.csv").exists()
+
+
 def test_it_repeats_the_runs_baseline(run: Path, parts: tuple[Path, Path], tmp_path: Path) -> None:
     again = evaluated(tmp_path, "--model", str(parts[0]), "--config", str(run / "config.yaml"))
     first = json.loads((run / "baseline" / "test_results.json").read_text())

@@ -10,11 +10,13 @@ from pathlib import Path
 import evaluate
 import jiwer
 import pytest
+import sacrebleu
 
 from hf_asr.config.arguments import METRICS as CONFIG_METRICS
 from hf_asr.errors import UserError
-from hf_asr.evaluation.counts import count_errors
+from hf_asr.evaluation.counts import ErrorCounts, count_errors
 from hf_asr.evaluation.metrics import METRICS, compute_metrics
+from hf_asr.evaluation.metrics.corpus_bleu import corpus_bleu
 
 REFERENCES = ["the cat sat down", "", "hello", "да нет"]
 HYPOTHESES = ["the cat sat", "x", "hallo", "да нет"]
@@ -23,6 +25,8 @@ EXPECTED = {
     "cer": jiwer.cer(REFERENCES, HYPOTHESES),
     "mer": jiwer.mer(REFERENCES, HYPOTHESES),
     "wil": jiwer.wil(REFERENCES, HYPOTHESES),
+    "ser": 0.75,
+    "bleu": sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score,
 }
 
 
@@ -46,14 +50,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, evalu
 @pytest.mark.parametrize("name", METRICS)
 def test_loads_by_path_offline_and_gives_jiwers_number(name: str, loaded: dict[str, evaluate.Metric]) -> None:
     metric = loaded[name]
-    assert metric.compute(predictions=HYPOTHESES, references=REFERENCES) == {name: EXPECTED[name]}
+    found = metric.compute(predictions=HYPOTHESES, references=REFERENCES)
+    assert found[name] == EXPECTED[name]
+    assert set(found) == ({"bleu", "bleu_signature"} if name == "bleu" else {name})
     assert set(metric.features) == {"predictions", "references"}
     assert metric.description.strip()
     assert "normalizer" in metric.inputs_description
-    assert "title" in metric.citation
+    assert "title" in metric.citation or name == "ser"
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "bleu"])
 def test_the_normalizer_is_an_option(name: str, loaded: dict[str, evaluate.Metric]) -> None:
     assert loaded[name].compute(predictions=["a, b"], references=["A B"], normalizer="basic") == {name: 0.0}
     assert loaded[name].compute(predictions=["a, b"], references=["A B"])[name] > 0
@@ -61,8 +67,24 @@ def test_the_normalizer_is_an_option(name: str, loaded: dict[str, evaluate.Metri
 
 def test_values_equal_the_counts() -> None:
     counts = count_errors(REFERENCES, HYPOTHESES)
-    values = compute_metrics(METRICS, counts.reference_normalized, counts.hypothesis_normalized)
-    assert values == {"wer": counts.wer(), "cer": counts.cer(), "mer": counts.mer(), "wil": counts.wil()}
+    rates = ("wer", "cer", "mer", "wil", "ser")
+    values = compute_metrics(rates, counts.reference_normalized, counts.hypothesis_normalized)
+    assert values == {name: vars(ErrorCounts)[name](counts) for name in rates}
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokenizer"), [(["one two"], "13a"), (["да, нет"], "13a"), (["我们的 ok"], "char"), (["สวัสดี"], "char")]
+)
+def test_bleu_is_of_characters_where_words_have_no_spaces(texts: list[str], tokenizer: str) -> None:
+    found = corpus_bleu(texts, texts)
+    assert f"tok:{tokenizer}|" in found.signature
+    assert f"|version:{sacrebleu.__version__}" in found.signature
+
+
+def test_bleu_of_normalised_texts(loaded: dict[str, evaluate.Metric]) -> None:
+    texts = {"predictions": ["The cat sat, on a mat!"], "references": ["the cat sat on a mat"]}
+    assert loaded["bleu"].compute(**texts, normalizer="basic")["bleu"] == pytest.approx(100)
+    assert loaded["bleu"].compute(**texts)["bleu"] < 50
 
 
 def test_only_what_is_named_is_computed_and_home_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +94,8 @@ def test_only_what_is_named_is_computed_and_home_is_left_alone(tmp_path: Path, m
 
 
 def test_an_unknown_metric_is_told() -> None:
-    with pytest.raises(UserError, match=r"out of wer, cer, mer, wil, found 'bleu'"):
-        compute_metrics(["wer", "bleu"], REFERENCES, HYPOTHESES)
+    with pytest.raises(UserError, match=r"out of wer, cer, mer, wil, ser, bleu, found 'rouge'"):
+        compute_metrics(["wer", "rouge"], REFERENCES, HYPOTHESES)
 
 
 def test_the_table_of_metrics_does_not_load_evaluate() -> None:

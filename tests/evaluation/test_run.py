@@ -78,7 +78,7 @@ def test_what_is_scored_and_written(tmp_path: Path, decoded: list[list[str]]) ->
 def test_predictions_are_left_out_when_nobody_asks(tmp_path: Path, decoded: list[list[str]]) -> None:
     score_split(
         None, FAMILIES["whisper"], None, prepared_split("ab"), CONDITIONS, arguments(), tmp_path,  # type: ignore[arg-type]
-        save_predictions=False,
+        save_predictions=False, detailed_analysis=False,
     )  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["test_results.json"]
 

@@ -78,6 +78,7 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "test/report.html",
         "test/test_results.json",
         "test/test_predictions.csv",
+        "test/test_detailed_analysis.json",
     }
     assert not expected - files
 

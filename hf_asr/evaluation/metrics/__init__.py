@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hf_asr.errors import UserError
 
@@ -21,10 +22,12 @@ METRICS: dict[str, Path] = {
     "cer": _HERE / "cer.py",
     "mer": _HERE / "mer.py",
     "wil": _HERE / "wil.py",
+    "ser": _HERE / "ser.py",
+    "bleu": _HERE / "bleu.py",
 }
 
 
-def compute_metrics(names: Iterable[str], references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+def compute_metrics(names: Iterable[str], references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
     """Compute metrics by name over texts that are normalised already.
 
     Args:
@@ -44,18 +47,18 @@ def compute_metrics(names: Iterable[str], references: Sequence[str], hypotheses:
         raise UserError(
             f"evaluation.metrics: expected names out of {', '.join(METRICS)}, found {', '.join(map(repr, unknown))}"
         )
-    results: dict[str, float] = {}
+    results: dict[str, Any] = {}
     for name in wanted:
         results |= _compute(name, references, hypotheses)
     return results
 
 
-def _compute(name: str, references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+def _compute(name: str, references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
     from evaluate.loading import import_main_class
 
     metric_class = import_main_class(f"{__name__}.{METRICS[name].stem}")
     # In memory and with a folder of its own: evaluate otherwise makes one under HOME, which may be read-only.
     with tempfile.TemporaryDirectory() as folder:
         metric = metric_class(keep_in_memory=True, cache_dir=folder)
-        result: dict[str, float] = metric.compute(predictions=list(hypotheses), references=list(references))
+        result: dict[str, Any] = metric.compute(predictions=list(hypotheses), references=list(references))
     return result
