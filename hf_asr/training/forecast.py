@@ -112,7 +112,7 @@ def measure_step(model: nn.Module, batch: Mapping[str, Any], training: Any, loss
 
 
 def num_steps(training: Any, num_examples: int | None) -> int:
-    """Return the optimiser steps of a run; ``max_steps`` for a stream."""
+    """Return the optimiser steps of a run; ``max_steps`` where nothing tells how many clips there are."""
     if training.max_steps > 0:
         return int(training.max_steps)
     assert num_examples is not None
@@ -197,7 +197,7 @@ def dry_run(
         raise UserError(f"expected clips to train on, found none among the first {wanted}: {encoded[0]['error']}")
     collate = family.make_collator(processor, bare_model(model))
     batch = collate([whole[index % len(whole)] for index in range(training.per_device_train_batch_size)])
-    num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
+    num_examples = len(split.rows) if isinstance(split.rows, Dataset) else split.rows.check_length(training.max_steps)
     cached = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cache and num_examples else 0
     if num_examples is not None:
         num_examples = math.ceil(num_examples * len(encoded) / len(clips))
