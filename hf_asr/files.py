@@ -1,9 +1,17 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and folders that one program writes into."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import TextIO
+
+from hf_asr.errors import UserError
+
+LOCK = ".lock"
+# Open for as long as the program lives: closing one would give it up.
+_LOCKS: list[TextIO] = []
 
 
 def write_whole(path: str | Path, text: str, *, errors: str = "backslashreplace") -> None:
@@ -30,3 +38,23 @@ def write_whole(path: str | Path, text: str, *, errors: str = "backslashreplace"
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def lock_run(run_dir: Path) -> None:
+    """Keep other programs out of a run folder while this one lives; the system lets go of it, also after a kill.
+
+    A lock of the process, not of the open file: loader workers, which inherit files, do not hold it.
+
+    Raises:
+        UserError: Another program is training into it.
+    """
+    file = (run_dir / LOCK).open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.close()
+        raise UserError(
+            f"expected a run folder that no other program trains into, found one at work in {run_dir}. Wait for it, "
+            "stop it, or give another experiment.name."
+        ) from error
+    _LOCKS.append(file)

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Heavy libraries come after the configuration was found right.
     from hf_asr.cli.classifier_summary import summarize_classifier
-    from hf_asr.data.corpora import build_splits
+    from hf_asr.data.corpora import build_splits, check_streams
     from hf_asr.evaluation.run import score_guess, score_split
     from hf_asr.features.augmented import check_augmentation
     from hf_asr.features.prepare import prepare_splits
@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Data: the labels of train are the classes ----
     family = get_family(arguments.model, recipe="finetune_classifier")
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
+    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
     processor = family.load_processor(arguments, splits["train"].rows)
     check_classes(splits, processor.classes)
 

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Heavy libraries come after the configuration was found right.
     from hf_asr.cli.summary import summarize_run
-    from hf_asr.data.corpora import build_splits
+    from hf_asr.data.corpora import build_splits, check_streams
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import check_augmentation
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Data, model: the characters of a new head are those of the training texts ----
     family = get_family(arguments.model, recipe="finetune_ctc")
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
+    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
     processor = family.load_processor(arguments, splits["train"].rows)
     model: Any = family.load_model(arguments, processor)
     check_names(model, family, arguments.freeze, arguments.peft)

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Heavy libraries come after the configuration was found right.
     from hf_asr.cli.summary import summarize_run
-    from hf_asr.data.corpora import build_splits
+    from hf_asr.data.corpora import build_splits, check_streams
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import check_augmentation
@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Data ----
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
+    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
     encoder = family.make_encoder(processor, model.config, arguments)
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))

@@ -58,7 +58,18 @@ NEVER = {
     "evaluation/page_charts.py": ["torch", "transformers"],
     "evaluation/page_scale.py": ["torch", "transformers"],
 }
-READERS = ["common_voice", "gigaspeech", "manifest", "audiofolder", "hub_dataset", "synthetic", "corpora", "streaming"]
+READERS = [
+    "common_voice",
+    "gigaspeech",
+    "manifest",
+    "audiofolder",
+    "hub_dataset",
+    "synthetic",
+    "webdataset",
+    "shards",
+    "corpora",
+    "streaming",
+]
 LONGEST_FILE = 400
 HEAVY = ["torch", "transformers", "datasets", "numpy", "evaluate", "pandas", "accelerate", "peft"]
 # Tests of privacy and of Windows need such paths as examples.

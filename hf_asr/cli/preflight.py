@@ -16,6 +16,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data import checks
 from hf_asr.data.checks import Check, Transcript
 from hf_asr.data.corpora import Split, build_splits
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import caches_train
 from hf_asr.features.cache import cache_dir, forecast_bytes
@@ -145,11 +146,10 @@ class Sample:
 
     def __post_init__(self) -> None:
         self.beginning, self.drops = [], self.split.drops
-        if isinstance(self.split.rows, datasets.IterableDataset):
+        if isinstance(self.split.rows, Stream):
             self.beginning, self.drops = list(islice(self.split.rows, MAX_STREAMED)), Drops()
             self.drops.merge(self.split.drops)
-            told = {item["id"]: item["error"] for row in self.beginning for item in row["dropped"]}
-            for id, error in told.items():
+            for id, error in self.split.rows.take_drops():
                 reason, _, detail = error.partition(": ")
                 self.drops.add(reason, id, detail)
 
@@ -160,7 +160,7 @@ class Sample:
 
     def rows(self, limit: int, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Yield an evenly spread sample of a table, or the beginning of a stream."""
-        if isinstance(self.split.rows, datasets.IterableDataset):
+        if isinstance(self.split.rows, Stream):
             yield from self.beginning[:limit]
         else:
             table = self.split.rows.select_columns(list(columns))

@@ -17,7 +17,7 @@ from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bound
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
 METRICS = ("wer", "cer", "mer", "wil", "ser", "bleu")
 USUAL_METRICS = ("wer", "cer", "mer", "wil")
-CORPORA = ("common_voice", "gigaspeech", "manifest", "audiofolder", "hub", "synthetic")
+CORPORA = ("common_voice", "gigaspeech", "manifest", "audiofolder", "hub", "synthetic", "webdataset")
 WINDOWS = ("full", "thinned", "clip")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # "kernels-community/..." names are left out: they load code from the Hub, and nothing here executes remote code.
@@ -152,7 +152,20 @@ class DataArguments:
             "check": "limit",
         },
     )
-    streaming: bool = option(False, "Read the training split as a stream; needs `training.max_steps`.")
+    streaming: bool = option(
+        False,
+        "Read the training split as a stream, without preparing anything. Shards of another machine that do not tell "
+        "their clips need `training.max_steps`.",
+    )
+    resume: str = option(
+        "exact",
+        "A stream of shards is not resumed on another number of processes; with `approximate` it is: its epoch begins "
+        "anew, and the log says what comes twice.",
+        choices=("exact", "approximate"),
+    )
+    shard_cache_gb: float = option(
+        50.0, "Most disk that the shards of a stream may take below `$HF_ASR_CACHE`, in GB.", bounds=POSITIVE
+    )
     shuffle_buffer: int = option(
         1000,
         "Clips among which a stream is shuffled; 0 or 1 keeps the corpus's order, as "

@@ -49,11 +49,6 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
     low, high = (data.get(key, default[key]) for key in ("min_seconds", "max_seconds"))
     if is_number(low) and is_number(high) and low >= high:
         yield f"data.max_seconds: expected more than data.min_seconds ({low!r}), found {high!r}."
-    if data.get("batch_seconds") is not None and data.get("streaming") is True:
-        yield (
-            "data.batch_seconds: expected data.streaming=false, since a stream's lengths are not known ahead, found "
-            "true. Set training.per_device_train_batch_size in its place."
-        )
     training, hub = section_of(tree, "training"), section_of(tree, "hub")
     if training.get("bf16") is True and training.get("fp16") is True:
         yield "training.bf16: expected bf16 or fp16, found both. Set one of them to false."
@@ -149,7 +144,7 @@ def check_unfreezing(tree: Mapping[str, Any], schedule: Any, frozen: bool) -> It
     if isinstance(schedule, dict) and any(str(epoch) == "0" for epoch in schedule):
         yield "freeze.unfreeze: expected epochs from 1 (what is trained from epoch 0 on is not frozen), found 0."
     if section_of(tree, "data").get("streaming") is True:
-        yield "freeze.unfreeze: it counts epochs, which data.streaming has none of. Remove one of them."
+        yield "freeze.unfreeze: expected data.streaming=false beside it, found true. Remove one of them."
     scheduler = training.get("scheduler")
     if (scheduler.get("name") if isinstance(scheduler, dict) else scheduler) == "greedy":
         yield "training.scheduler: greedy sets the rates of all groups itself: expected another beside freeze.unfreeze."

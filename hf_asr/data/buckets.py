@@ -8,7 +8,8 @@ step takes the next ``accumulation * num_processes`` batches, so that, as with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -21,6 +22,8 @@ from hf_asr.utterance import Seconds
 NARROW = 0.9
 # A bucket that would give fewer batches takes shorter clips as well: each bucket ends with a batch that is not full.
 FEWEST_BATCHES = 4
+
+Clip = TypeVar("Clip")
 
 
 def cut_buckets(seconds: np.ndarray, batch_seconds: Seconds) -> list[np.ndarray]:
@@ -109,7 +112,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return the batches of an epoch over all processes, in the order in which they are trained on."""
         if not self.shuffle:
-            return self._in_order()
+            return [np.asarray(batch) for batch in filled(enumerate(self.seconds.tolist()), self.batch_seconds)]
         pieces: list[np.ndarray] = []
         for number, bucket in enumerate(self.buckets):
             size = clips_in_batch(float(self.seconds[bucket[0]]), self.batch_seconds)
@@ -140,17 +143,19 @@ class BucketBatchSampler(Sampler[list[int]]):
             mine = place * self.num_processes + self.rank
             yield batches[mine].tolist() if mine < len(batches) else filler
 
-    def _in_order(self) -> list[np.ndarray]:
-        """Cut the rows as they stand into batches that are as full as they can be."""
-        batches: list[list[int]] = [[]]
-        longest = 0.0
-        for index, length in enumerate(self.seconds.tolist()):
-            longest = max(longest, length)
-            if batches[-1] and (len(batches[-1]) + 1) * longest > self.batch_seconds:
-                batches.append([])
-                longest = length
-            batches[-1].append(index)
-        return [np.asarray(batch) for batch in batches]
+
+def filled(clips: Iterable[tuple[Clip, Seconds]], batch_seconds: Seconds) -> Iterator[list[Clip]]:
+    """Cut clips, each with its length, as they come into batches that are as full as they can be."""
+    batch: list[Clip] = []
+    longest = 0.0
+    for clip, length in clips:
+        longest = max(longest, length)
+        if batch and (len(batch) + 1) * longest > batch_seconds:
+            yield batch
+            batch, longest = [], length
+        batch.append(clip)
+    if batch:
+        yield batch
 
 
 def _permutation(number: int, seed: int, epoch: int, bucket: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from hf_asr.data.resolve import resolve
 from hf_asr.data.row_table import ROW_FEATURES
 from hf_asr.data.sampling import epoch_order
 from hf_asr.data.selection import CORPORA
+from hf_asr.data.stream import Stream
 from hf_asr.data.streaming import stream_rows
 from hf_asr.errors import UserError
 from hf_asr.utterance import Drops, Seconds
@@ -39,7 +40,7 @@ class Split:
     """
 
     name: str
-    rows: datasets.Dataset | datasets.IterableDataset
+    rows: datasets.Dataset | Stream
     drops: Drops
     seconds: Seconds | None
     warnings: list[str] = field(default_factory=list)
@@ -77,6 +78,23 @@ def find_leaks(splits: Mapping[str, Split]) -> list[str]:
     A stream is not looked into.
     """
     return [line for _, line in _leaks(splits)]
+
+
+def check_streams(splits: Mapping[str, Split], *, max_steps: int, processes: int) -> None:
+    """See, before anything is loaded, that something ends a stream, and that every process has a shard of it.
+
+    Args:
+        splits: From :func:`build_splits`.
+        max_steps: ``training.max_steps``, below 1 for none.
+        processes: How many processes train.
+
+    Raises:
+        UserError: Nothing does, or one has none.
+    """
+    for split in splits.values():
+        if isinstance(split.rows, Stream):
+            split.rows.check_length(max_steps)
+            split.rows.check_readers(processes)
 
 
 def mix(

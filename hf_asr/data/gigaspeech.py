@@ -82,12 +82,27 @@ def _is_hub(data: DataArguments) -> bool:
 
 
 def _read_hub(data: DataArguments, split: str, drops: Drops) -> Iterator[Utterance]:
-    """Read the Parquet form: a subset is a configuration there, in lower case, with splits of its own."""
+    data, split = _hub_names(data, split)
+    yield from cleaned(read_hub(data, split, drops), drops)
+
+
+def _hub_names(data: DataArguments, split: str) -> tuple[DataArguments, str]:
+    """Return what the Parquet form calls a subset: a configuration, in lower case, with splits of its own."""
     if (name := split.strip("{}").upper()) in SUBSETS:
         data, split = replace(data, subset=name.lower()), _HUB_SPLITS.get(name, "train")
     elif data.subset:
         data = replace(data, subset=data.subset.lower())
-    for row in read_hub(data, split, drops):
+    return data, split
+
+
+def parquet_form(data: DataArguments, split: str) -> tuple[DataArguments, str] | None:
+    """Return the section and the split under which the Parquet form of a subset is found; None without that form."""
+    return _hub_names(data, split) if _is_hub(data) else None
+
+
+def cleaned(rows: Iterator[Utterance], drops: Drops) -> Iterator[Utterance]:
+    """Yield rows of the Parquet form with their tags read; ``drops`` takes those of garbage."""
+    for row in rows:
         if text := plain_text(row.text):
             speaker = "" if row.speaker == _NO_SPEAKER else row.speaker
             yield replace(row, text=text, speaker=speaker, corpus="gigaspeech")

@@ -61,12 +61,12 @@ def table_of(read: Callable[[], Iterator[Utterance]]) -> datasets.Dataset:
     if first.audio.data is not None:
         path = folder / f"{_hash(utterances)}.arrow"
         if path.exists():
-            return _open(path)
+            return open_table(path)
         utterances = read()
     at_once = ROWS_AT_ONCE if first.audio.data is None else ROWS_WITH_AUDIO_AT_ONCE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _open(_write(folder, utterances, at_once))
+        return open_table(_write(folder, utterances, at_once))
     except OSError as error:
         raise UserError(
             f"expected to write the list of clips into {folder}, found that this fails: {error.strerror}. Set "
@@ -74,8 +74,22 @@ def table_of(read: Callable[[], Iterator[Utterance]]) -> datasets.Dataset:
         ) from error
 
 
-def _open(path: Path) -> datasets.Dataset:
+def open_table(path: Path) -> datasets.Dataset:
+    """Return a table that was written, mapped into memory."""
     return datasets.Dataset(MemoryMappedTable.from_file(str(path)), fingerprint=path.stem)
+
+
+def write_table(path: Path, utterances: Iterator[Utterance]) -> None:
+    """Write utterances, with the audio that they hold, as a table that is whole or absent."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "wb") as file:
+            _write_rows(file, utterances, ROWS_WITH_AUDIO_AT_ONCE)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write(folder: Path, utterances: Iterator[Utterance], at_once: int) -> Path:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from hf_asr.config.arguments import DataArguments
-from hf_asr.data import common_voice, gigaspeech, manifest, synthetic
+from hf_asr.data import common_voice, gigaspeech, manifest, synthetic, webdataset
 from hf_asr.data.durations import fill_durations
 from hf_asr.data.resolve import Source
 from hf_asr.errors import UserError
@@ -38,9 +38,18 @@ CORPORA: dict[str, Read] = {
     "audiofolder": manifest.read_folder,
     "hub": manifest.read_hub,
     "synthetic": synthetic.read,
+    "webdataset": webdataset.read,
 }
 # What is wrong with a clip itself; a clip that a filter leaves out is not broken.
-BROKEN = ("bad_row", "broken_audio", "missing_audio", "outside_release")
+BROKEN = (
+    "bad_row",
+    "broken_audio",
+    "missing_audio",
+    "missing_shard",
+    "outside_archive",
+    "outside_release",
+    "truncated_shard",
+)
 FILTERS = ("empty_text", "no_label", "too_short", "too_long", "broken_audio")
 # A clip may pass a limit by this much: headers and side-cars round to milliseconds.
 TOLERANCE_SECONDS = 0.001
@@ -75,8 +84,21 @@ def select(
     Raises:
         UserError: A clip is broken and ``data.on_bad_clip`` is ``raise``.
     """
+    yield from keep(read_source(source, drops), source, split, drops, taken=taken, most=most, headers=headers)
+
+
+def keep(
+    found: Iterable[Utterance],
+    source: Source,
+    split: str,
+    drops: Drops,
+    *,
+    taken: set[str],
+    most: int | None = None,
+    headers: bool = True,
+) -> Iterator[Utterance]:
+    """Yield what a split keeps of utterances that were read already; see :func:`select`."""
     others, own = frozenset(taken), set[str]()
-    found = read_source(source, drops)
     for utterance in with_durations(found, drops, _folder(source.data), most) if headers else found:
         check_broken(source.data, drops)
         fault = ("duplicate_id", "") if utterance.id in own else why_left_out(utterance, source.data, split)

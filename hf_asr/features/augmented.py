@@ -21,11 +21,13 @@ from hf_asr.data.augment import WAVEFORM, Augmenter, Clip, build_augmenter, rand
 from hf_asr.data.augment_features import masked
 from hf_asr.data.corpora import Split
 from hf_asr.data.sampling import Epoch
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.cache import CachedRows, LiveRows, PreparedSplit, encode_row, prepare_features
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.packing import check_packing
-from hf_asr.utterance import ROW_TYPES, AudioRef, Drops
+from hf_asr.features.streamed import StreamRows
+from hf_asr.utterance import AudioRef, Drops
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +174,7 @@ def prepare_augmented(split: Split, encoder: ClipEncoder, arguments: Arguments) 
     masker = Masker(None if encoder.joining else chosen.get("spec_augment"), seed, epoch)
     waveform = [name for name in chosen if name in WAVEFORM]
     told = ", ".join(f"{name} {settings.probability:g}" for name, settings in chosen.items())
-    streams = isinstance(split.rows, datasets.IterableDataset)
+    streams = isinstance(split.rows, Stream)
     if not waveform and not streams and arguments.features.cache:
         logger.info("augment: %s with probability %s; its cached features stay as they are", split.name, told)
         prepared = prepare_features(
@@ -187,9 +189,8 @@ def prepare_augmented(split: Split, encoder: ClipEncoder, arguments: Arguments) 
         told,
     )
     augmenter = RowAugmenter(encoder, _chain(chosen, split, encoder, arguments), masker, arguments.data.on_bad_clip)
-    if isinstance(split.rows, datasets.IterableDataset):
-        rows = split.rows.map(augmenter, remove_columns=list(ROW_TYPES))
-        return PreparedSplit(split.name, rows, None, Drops(), epoch=epoch)
+    if isinstance(split.rows, Stream):
+        return PreparedSplit(split.name, StreamRows(split.rows, augmenter), None, Drops(), epoch=epoch)
     return PreparedSplit(split.name, AugmentedRows(split.rows, augmenter), split.rows, Drops(), epoch=epoch)
 
 

@@ -33,11 +33,13 @@ from torch.utils.data import Dataset
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.data.corpora import Split
 from hf_asr.data.sampling import Epoch, Rows
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.fingerprint import rows_hash
 from hf_asr.features.storage import only_one, renamed_when_whole, sync
-from hf_asr.utterance import ROW_TYPES, Drops, Seconds
+from hf_asr.features.streamed import StreamRows
+from hf_asr.utterance import Drops, Seconds
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ class PreparedSplit:
     """
 
     name: str
-    rows: CachedRows | LiveRows | datasets.IterableDataset
+    rows: CachedRows | LiveRows | StreamRows
     table: datasets.Dataset | None
     drops: Drops
     folder: Path | None = None
@@ -161,8 +163,9 @@ def prepare_features(
         UserError: The cache cannot be written or does not fit on its disk, no clip is left, or a clip is bad and
             ``on_bad_clip`` is ``raise``.
     """
-    if isinstance(split.rows, datasets.IterableDataset):
-        return PreparedSplit(split.name, encode_stream(split.rows, encoder, on_bad_clip), None, Drops())
+    if isinstance(split.rows, Stream):
+        encode = partial(encode_row, encoder=encoder, on_bad_clip=on_bad_clip)
+        return PreparedSplit(split.name, StreamRows(split.rows, encode), None, Drops())
     if not features.cache:
         live = LiveRows(split.rows, encoder, on_bad_clip)
         return PreparedSplit(split.name, live, split.rows, Drops(), corpus=split.rows)
@@ -191,14 +194,6 @@ def encode_row(row: Mapping[str, Any], encoder: ClipEncoder, on_bad_clip: str) -
     if encoded["error"] and on_bad_clip == "raise":
         raise _bad_clip(encoded["id"], encoded["error"])
     return encoded
-
-
-def encode_stream(
-    rows: datasets.IterableDataset, encoder: ClipEncoder, on_bad_clip: str = "skip"
-) -> datasets.IterableDataset:
-    """Encode rows of a stream as they come; bad ones stay, with ``error`` set, so that the collator reports them."""
-    encode = partial(encode_row, encoder=encoder, on_bad_clip=on_bad_clip)
-    return rows.map(encode, remove_columns=list(ROW_TYPES))
 
 
 def cache_dir(features: FeatureArguments) -> Path:

@@ -182,8 +182,7 @@ class Rows:
         kept: Rows that can be used.
         fillers: Places among them of rows that only give a process a batch (``padding: True``).
         ids: Ids of those that are no fillers; of a window of several clips (``pieces``) those of its clips.
-        skipped: (id, error) of those that cannot be used, also of what a stream left out before these rows (their
-            column ``dropped``).
+        skipped: (id, error) of those that cannot be used; windows of several clips tell theirs in ``dropped``.
     """
 
     kept: list[Mapping[str, Any]]

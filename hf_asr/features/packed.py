@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import datasets
@@ -16,10 +17,13 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data.audio import SAMPLE_RATE, BrokenAudio, prepare
 from hf_asr.data.packing import CLIPS_AT_ONCE, ClipSizes, Pieces, Room, WindowPlan, share_packed, windows_of_part
 from hf_asr.data.sampling import Epoch
+from hf_asr.data.stream import Stream
+from hf_asr.data.stream_order import Place
 from hf_asr.features.augmented import Masker
 from hf_asr.features.cache import LiveRows, PreparedSplit
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.packing import Joiner
+from hf_asr.features.streamed import StreamRows
 from hf_asr.utterance import AudioRef
 
 logger = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ class PackedTraining:
         share: ``data.pack_share``.
         any_speaker: Whether ``data.pack_speakers`` is ``any``.
         seed: ``experiment.seed``.
+        labeller: The encoder's: from a row to its label.
         slowest: The lowest speed that augmentation gives a clip.
     """
 
@@ -82,6 +87,7 @@ class PackedTraining:
     share: float
     any_speaker: bool
     seed: int
+    labeller: Any
     slowest: float = 1.0
 
     @property
@@ -122,15 +128,26 @@ class PackedTraining:
         frames = [self.joiner.features.frames(seconds * longer) for seconds, _ in measured]
         return ClipSizes(frames, [tokens for _, tokens in measured], split.column("speaker"))
 
-    def stream(self, rows: datasets.IterableDataset) -> datasets.IterableDataset:
-        """Return the windows of a stream of encoded rows."""
-        return rows.map(self.batch, batched=True, batch_size=CLIPS_AT_ONCE, remove_columns=["joint"])
+    def stream_windows(self, stream: Stream, found: Iterator[Place]) -> Iterator[tuple[Place, ...]]:
+        """Yield the windows of a stream: the places of so many clips at a time, packed by their listed lengths.
 
-    def batch(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Join the next clips of a stream, columns in and columns out."""
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        windows = self.of_rows(rows)
-        return {name: [window[name] for window in windows] for name in windows[0]}
+        Args:
+            stream: The stream.
+            found: Its places, in their order.
+        """
+        shared: dict[str, Any] = {"share": self.share, "any_speaker": self.any_speaker, "seed": self.seed}
+        longer = 1.0 if self.slowest >= 1 else ROUNDED_SPEED / self.slowest
+        while block := list(islice(found, CLIPS_AT_ONCE)):
+            clips = [stream.row(place) for place in block]
+            frames = [self.joiner.features.frames(seconds * longer) for seconds in stream.seconds(block)]
+            tokens = [self.joiner.labels.tokens(self.labeller(clip)) for clip in clips]
+            sizes = ClipSizes(frames, tokens, [clip["speaker"] for clip in clips])
+            for window in windows_of_part(sizes, clips[0]["id"], self.room, **shared):
+                yield tuple(block[clip] for clip in window)
+
+    def join(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Join the encoded rows of a window, then mask it."""
+        return self.masker(self.joiner(rows))
 
     def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Join encoded rows in their order."""
@@ -185,6 +202,7 @@ def packing_of(encoder: ClipEncoder, arguments: Arguments, epoch: Epoch | None =
         share=arguments.data.pack_share,
         any_speaker=arguments.data.pack_speakers == "any",
         seed=seed,
+        labeller=encoder.labeller,
         slowest=min([1.0, *chosen["speed"].factor]) if "speed" in chosen else 1.0,
     )
 
@@ -201,6 +219,6 @@ def with_packing(split: PreparedSplit, encoder: ClipEncoder, arguments: Argument
     packing = packing_of(encoder, arguments, epoch)
     if packing is None:
         return split
-    if isinstance(split.rows, datasets.IterableDataset):
-        return replace(split, rows=packing.stream(split.rows), epoch=epoch)
+    if isinstance(split.rows, StreamRows):
+        return replace(split, rows=split.rows.joined(packing.join, packing.stream_windows), epoch=epoch)
     return replace(split, packing=packing, epoch=epoch)

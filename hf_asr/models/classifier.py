@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel
 
 from hf_asr.config.arguments import Arguments, ModelArguments
 from hf_asr.data.corpora import Split
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.collate import TargetCollator
 from hf_asr.features.extract import ClipEncoder, Labeller
@@ -147,7 +148,7 @@ def classifier_arguments(arguments: Arguments) -> Arguments:
     )
 
 
-def load_processor(arguments: Arguments, train: Dataset | IterableDataset | None) -> ClassifierProcessor:
+def load_processor(arguments: Arguments, train: Dataset | Stream | None) -> ClassifierProcessor:
     """Read the encoder's config and extractor, and count train's labels; a saved classifier has both.
 
     Raises:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch.nn import functional
 
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.collate import IGNORED
 from hf_asr.models.losses import Loss
@@ -57,7 +58,7 @@ class Targets:
         return [total / (len(self.counts) * number) for number in self.counts.values()]
 
 
-def targets_of(train: Dataset | IterableDataset | None, task: str, column: str) -> Targets:
+def targets_of(train: Dataset | Stream | None, task: str, column: str) -> Targets:
     """Count the labels of the training split.
 
     Args:

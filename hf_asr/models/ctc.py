@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, ProcessorMixin, Wav2Vec2CTCTokenizer
 from transformers.utils import cached_file
 
 from hf_asr.config.arguments import Arguments, ModelArguments
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.collate import LabelCollator, LongestPadder
 from hf_asr.features.extract import ClipEncoder
@@ -273,7 +274,7 @@ def build(config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def _load_processor(arguments: Arguments, train: Dataset | IterableDataset | None) -> ProcessorMixin:
+def _load_processor(arguments: Arguments, train: Dataset | Stream | None) -> ProcessorMixin:
     return load_processor(arguments, train)
 
 

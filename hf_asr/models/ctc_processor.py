@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -21,6 +21,7 @@ from transformers import (
 
 from hf_asr.config.arguments import Arguments, ModelArguments
 from hf_asr.data.audio import SAMPLE_RATE
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.extract import FrontEnd, OneClip
 from hf_asr.models import ctc_vocabulary
@@ -62,7 +63,7 @@ def kind_of_model(model: ModelArguments) -> Kind:
     return KINDS[found]
 
 
-def load_processor(arguments: Arguments, train: Dataset | IterableDataset | None) -> ProcessorMixin:
+def load_processor(arguments: Arguments, train: Dataset | Stream | None) -> ProcessorMixin:
     """Load or build the feature extractor and the vocabulary.
 
     Args:
@@ -105,7 +106,7 @@ def check_settings(arguments: Arguments) -> None:
         raise UserError(f"ctc.lm: expected ctc.beam above 1 beside it, such as 50, found 1 and {arguments.ctc.lm}.")
 
 
-def choose_tokenizer(arguments: Arguments, train: Dataset | IterableDataset | None) -> PreTrainedTokenizerBase:
+def choose_tokenizer(arguments: Arguments, train: Dataset | Stream | None) -> PreTrainedTokenizerBase:
     """Return the tokenizer that ``ctc.vocabulary`` asks for.
 
     Raises:

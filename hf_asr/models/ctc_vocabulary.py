@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Wav2Vec2CTCTokenizer
 
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.models.checkpoints import reporting
 from hf_asr.text import apply_pipeline
@@ -48,7 +49,7 @@ def characters_of(texts: Iterable[str], pipeline: str) -> list[str]:
     return sorted(found - {" ", DELIMITER})
 
 
-def texts_of(train: Dataset | IterableDataset | None, wanted: str) -> Iterable[str]:
+def texts_of(train: Dataset | Stream | None, wanted: str) -> Iterable[str]:
     """Return the transcripts of the training split, whose characters become a vocabulary.
 
     Args:
@@ -58,7 +59,7 @@ def texts_of(train: Dataset | IterableDataset | None, wanted: str) -> Iterable[s
     Raises:
         UserError: They cannot be looked at beforehand.
     """
-    if train is None or isinstance(train, IterableDataset):
+    if train is None or isinstance(train, Stream):
         found = "none" if train is None else "a stream (data.streaming), whose end nobody has seen"
         raise UserError(
             f"ctc.vocabulary: expected the texts of the training split, since {wanted}, found {found}. Give a "

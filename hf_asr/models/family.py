@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_asr.config.arguments import Arguments
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.collate import Collator, InputPadder, MixedPadder
 from hf_asr.features.extract import ClipEncoder
@@ -63,7 +64,7 @@ class ModelFamily:
     recipe: str
     model_types: tuple[str, ...]
     config_names: tuple[str, ...]
-    load_processor: Callable[[Arguments, Dataset | IterableDataset | None], Any]
+    load_processor: Callable[[Arguments, Dataset | Stream | None], Any]
     load_config: Callable[[Arguments, Any], PreTrainedConfig]
     load_model: Callable[[Arguments, Any], PreTrainedModel]
     build: Callable[[Any], PreTrainedModel]

@@ -122,8 +122,8 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
     """Look, before anything is loaded, for what would only stop the run when training begins.
 
     Raises:
-        UserError: A tracker is not installed, half-precision weights would be trained, a stream has no last step, or
-            this device cannot train with this attention.
+        UserError: A tracker is not installed, half-precision weights would be trained, or this device cannot train
+            with this attention or this way of sharing the weights.
     """
     assert isinstance(training.report_to, list)
     missing = set(training.report_to) - set(get_available_reporting_integrations())
@@ -137,11 +137,14 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
     check_schedule(training)
     if training.max_steps == 0:
         raise UserError("training.max_steps: expected 1 or more, or -1 for whole epochs, found 0. Set one of them.")
-    if arguments.data.streaming and training.max_steps <= 0:
-        raise UserError("data.streaming: a stream has no length: expected training.max_steps, found none. Set it.")
     if arguments.model.attn_implementation == "flex_attention" and training.device.type == "cpu":
         raise UserError(
             "model.attn_implementation: expected one that a CPU can train with, found flex_attention. Set sdpa."
+        )
+    if arguments.training.get("fsdp") and training.device.type == "cpu":
+        raise UserError(
+            "training.fsdp: expected GPUs (accelerate's FSDP does not run on CPUs), found none. Remove it: on CPUs "
+            "several processes train with DDP."
         )
     if arguments.features.bank == "on" and get_family(arguments.model).name not in (*BEST_METRIC, "whisper"):
         raise UserError(

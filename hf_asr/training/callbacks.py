@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ class SampleLog(TrainerCallback):
         with self.path.open("a", encoding="utf-8") as file:
             for rank, ids in enumerate(ids_by_rank):
                 file.write(json.dumps({"step": step, "rank": rank, "ids": ids}, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -232,6 +232,7 @@ class CheckpointMixin:
         host: Any = self
         saved = {
             "clips": None if host.streams else len(host.train_dataset),
+            "stream": host.stream_state() if host.streams else None,
             "running_loss": host._tr_loss.item(),
             "total_loss": host._total_loss_scalar,
             "last_logged_step": host._globalstep_last_logged,

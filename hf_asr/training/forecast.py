@@ -123,11 +123,11 @@ def measure_step(
 
 
 def num_steps(training: Any, num_examples: int | None, num_batches: int | None = None) -> int:
-    """Return the optimiser steps of a run; ``max_steps`` for a stream.
+    """Return the optimiser steps of a run; ``max_steps`` where nothing tells how many clips there are.
 
     Args:
         training: The Trainer's arguments.
-        num_examples: Clips of the training split; None for a stream.
+        num_examples: Clips of the training split; None where nothing tells.
         num_batches: Micro-batches of an epoch over all processes, where ``data.batch_seconds`` cuts them.
     """
     if training.max_steps > 0:
@@ -234,7 +234,7 @@ def dry_run(
     size, num_batches = training.per_device_train_batch_size, None
     if arguments.data.batch_seconds is not None:
         size, num_batches = _of_seconds(arguments.data.batch_seconds, collate, split, whole)
-    num_examples = len(split.rows) if isinstance(split.rows, Dataset) else None
+    num_examples = len(split.rows) if isinstance(split.rows, Dataset) else split.rows.check_length(training.max_steps)
     cached = caches_train(arguments) and num_examples
     cache_bytes = forecast_bytes(split.seconds or 0.0, num_examples, encoder) if cached and num_examples else 0
     share = len(encoded) / len(clips)
@@ -262,9 +262,12 @@ def training_collator(arguments: Arguments, family: ModelFamily, processor: Any,
 
 def _of_seconds(
     batch_seconds: Seconds, collate: Collator, split: Split, encoded: Sequence[Mapping[str, Any]]
-) -> tuple[int, int]:
-    """Return (how many of the encoded clips a batch holds, batches of an epoch)."""
-    assert isinstance(split.rows, Dataset), "the configuration refuses data.batch_seconds beside a stream"
-    sampler = BucketBatchSampler(padded_seconds(collate, split.rows["duration"][:]), batch_seconds=batch_seconds)
+) -> tuple[int, int | None]:
+    """Return (how many of the encoded clips a batch holds, batches of an epoch; of a stream as if all were so long)."""
     longest = max(padded_seconds(collate, [row["duration"] for row in encoded]))
-    return clips_in_batch(longest, batch_seconds), sampler.num_batches
+    size = clips_in_batch(longest, batch_seconds)
+    if not isinstance(split.rows, Dataset):
+        clips = split.rows.expected
+        return size, None if clips is None else math.ceil(clips / size)
+    sampler = BucketBatchSampler(padded_seconds(collate, split.rows["duration"][:]), batch_seconds=batch_seconds)
+    return size, sampler.num_batches

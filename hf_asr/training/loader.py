@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from datasets import IterableDataset
-from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from hf_asr.data.buckets import BucketBatchSampler
-from hf_asr.data.sampling import Epoch, Rows, StepBatchSampler, TrainingRows
+from hf_asr.data.sampling import Rows, StepBatchSampler, TrainingRows
+from hf_asr.data.stream_batches import StreamBatchSampler
 from hf_asr.errors import UserError
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.lengths import padded_seconds
+from hf_asr.features.streamed import StreamRows
 from hf_asr.utterance import Seconds
 
 
 class LoaderMixin:
     """Replaces ``Trainer.get_train_dataloader``; comes before ``Trainer`` in the bases.
 
-    The host class sets ``train_split``, ``stream_in_order`` and ``batch_seconds``.
+    The host class sets ``train_split`` and ``batch_seconds``.
     """
 
     args: Any
     data_collator: Any
     train_split: PreparedSplit
-    stream_in_order: bool
     batch_seconds: Seconds | None
 
     @property
     def streams(self) -> bool:
-        """Whether the training split is a stream without a length."""
-        return isinstance(self.train_split.rows, IterableDataset)
+        """Whether the training split is a stream."""
+        return isinstance(self.train_split.rows, StreamRows)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return a loader that yields this rank's micro-batches; accelerate is not to shard it again."""
@@ -48,10 +48,8 @@ class LoaderMixin:
             "generator": torch.Generator().manual_seed(args.seed),
         }
         rows = self.train_split.rows
-        if isinstance(rows, IterableDataset):
-            mine = split_dataset_by_node(rows, args.process_index, args.world_size)
-            size, told = args.per_device_train_batch_size, self.train_split.epoch
-            return StreamLoader(mine, keeps_order=self.stream_in_order, told=told, batch_size=size, **shared)
+        if isinstance(rows, StreamRows):
+            return EpochLoader(rows, batch_sampler=self.stream_sampler(rows), **shared)
         packing = self.train_split.packing
         taken: Rows = packing.windows(self.train_split, shuffle=self.shuffles) if packing else rows
         return EpochLoader(TrainingRows(taken), batch_sampler=self.batch_sampler(taken), **shared)
@@ -85,6 +83,21 @@ class LoaderMixin:
         seconds = padded_seconds(self.data_collator, lengths)
         return BucketBatchSampler(seconds, batch_seconds=self.batch_seconds, **shared)
 
+    def stream_sampler(self, rows: StreamRows) -> StreamBatchSampler:
+        """Return what cuts this rank's micro-batches from a stream."""
+        args = self.args
+        return StreamBatchSampler(
+            rows.stream,
+            windows=rows.windows,
+            batch_size=args.per_device_train_batch_size,
+            batch_seconds=self.batch_seconds,
+            padded=partial(padded_seconds, self.data_collator),
+            accumulation=args.gradient_accumulation_steps,
+            num_processes=args.world_size,
+            rank=args.process_index,
+            told=self.train_split.epoch,
+        )
+
 
 def take_batches(batches: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
     """Take a step's micro-batches, fewer at the end.
@@ -105,28 +118,3 @@ class EpochLoader(DataLoader):
         """Make the next iteration follow the order of ``epoch``."""
         ordered: Any = self.batch_sampler
         ordered.set_epoch(epoch)
-
-
-class StreamLoader(DataLoader):
-    """A DataLoader of a stream that tells it the epoch.
-
-    Args:
-        stream: This process's part of the stream.
-        keeps_order: The stream has the same order in every epoch.
-        told: Is told every epoch that begins; rows that change with the epoch read it.
-        kwargs: What DataLoader takes.
-    """
-
-    def __init__(self, stream: IterableDataset, *, keeps_order: bool, told: Epoch | None, **kwargs: Any) -> None:
-        super().__init__(stream, **kwargs)
-        self.stream = stream
-        self.keeps_order = keeps_order
-        self.told = told
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin ``epoch`` with the next iteration."""
-        # datasets puts the shards into another order at every set_epoch, also where nothing was shuffled.
-        if not self.keeps_order:
-            self.stream.set_epoch(epoch)
-        if self.told is not None:
-            self.told.set(epoch)

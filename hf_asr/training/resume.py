@@ -42,6 +42,7 @@ OF_THE_CLIPS = {
     ),
     "ctc": ("vocabulary",),
 }
+CLIPS_IN_A_STEP = "the number of clips in a step (batch x accumulation x processes)"
 OF_A_STREAM = {"data": ("shuffle_buffer", "limit")}
 OF_THE_MODEL = {
     "peft": ("method",),
@@ -81,6 +82,8 @@ def check_resume(arguments: Arguments, checkpoint: Path, processes: int) -> None
         return
     before = what_decides(load_arguments([checkpoint / "config.yaml"]), processes_of(checkpoint, processes))
     now = what_decides(arguments, processes)
+    if arguments.data.streaming and arguments.data.resume == "approximate":
+        del now[CLIPS_IN_A_STEP]
     changed = [
         f"{name} is {_shown(now[name])}, was {_shown(before[name])}"
         for name in now
@@ -110,11 +113,9 @@ def what_decides(arguments: Arguments, processes: int) -> dict[str, Any]:
         "experiment.seed": arguments.experiment.seed,
         "data.streaming": arguments.data.streaming,
         "training.train_sampling_strategy": training.get("train_sampling_strategy", "random"),
-        "the number of clips in a step (batch x accumulation x processes)": batch * processes,
+        CLIPS_IN_A_STEP: batch * processes,
         "freeze.learning_rates": arguments.freeze.learning_rates,
     }
-    if arguments.data.streaming:  # each process reads shards of its own
-        decides["the number of processes"] = processes
     decides |= {f"training.{name}": training.get(name) for name in (*OF_THE_OPTIMIZER, *OF_THE_CURVE)}
     decides["training.ema"] = training.get("ema") or "off"  # an average cannot begin, or be dropped, in the middle
     if arguments.data.sources:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.parser import save_arguments
 from hf_asr.errors import UserError
-from hf_asr.files import write_whole
+from hf_asr.files import lock_run, write_whole
 from hf_asr.inference.generate import on_main
 from hf_asr.training.adapters import merged, save_adapter, set_aside
 from hf_asr.training.checkpoints import RUN_FILES, checkpoint_to_resume
@@ -146,6 +146,7 @@ def begin_run(arguments: Arguments, training: Any) -> Path:
         _refuse_overwriting(arguments)  # another one may have begun it while this one was reading the corpus
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
+            lock_run(run_dir)
             save_arguments(arguments, run_dir / "config.yaml")
             write_whole(run_dir / "environment.json", json.dumps(environment(training), indent=2) + "\n")
             log_into(run_dir / "training.log")

@@ -18,7 +18,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.bank import BankedRows
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.features.collate import Collator, ignored_like
+from hf_asr.features.collate import Collator
 from hf_asr.features.positions import WindowChoice
 from hf_asr.inference.generate import Conditions, bare_model, to_device
 from hf_asr.models.family import ModelFamily, collator_for
@@ -32,7 +32,9 @@ from hf_asr.training.frozen_check import FrozenCheck
 from hf_asr.training.loader import LoaderMixin, take_batches
 from hf_asr.training.loss import ExactLossMixin
 from hf_asr.training.optimizer import OptimizerMixin
+from hf_asr.training.preemption import SaveWhenStopped
 from hf_asr.training.resources import Resources
+from hf_asr.training.streams import StreamMixin
 from hf_asr.training.unfreezing import UnfreezingMixin, unfreezing_plan
 from hf_asr.training.validation import ValidationMixin
 from hf_asr.utterance import Drops, Seconds
@@ -54,6 +56,8 @@ class TrainingChecks(TrainerCallback):
     def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
         """Stop where nothing is trained."""
         self.trainer.check_trained()
+        if self.trainer.streams:
+            self.trainer.end_epoch()
 
 
 class SpeechTrainer(
@@ -62,6 +66,7 @@ class SpeechTrainer(
     EmaMixin,
     AdaLoraMixin,
     UnfreezingMixin,
+    StreamMixin,
     LoaderMixin,
     OptimizerMixin,
     ValidationMixin,
@@ -80,7 +85,7 @@ class SpeechTrainer(
         ema: Decay of an average of the weights that validation and the end use; ``off`` for none.
         chunked_loss: The head works the cross-entropy out a few tokens at a time, where it can.
         sample_log: Where ids are written; None for no log.
-        stream_in_order: A stream keeps the order of its corpus in every epoch.
+        resume_approximately: A stream of shards may go on on another number of processes, at the start of an epoch.
         batch_seconds: Most padded seconds of a micro-batch; None for batches of a number of clips.
         eval_collator: Collates validation clips; by default as training ones.
         kwargs: What Seq2SeqTrainer takes.
@@ -99,7 +104,7 @@ class SpeechTrainer(
         ema: float | str = "off",
         chunked_loss: bool = True,
         sample_log: SampleLog | None = None,
-        stream_in_order: bool = False,
+        resume_approximately: bool = False,
         batch_seconds: Seconds | None = None,
         eval_collator: Collator | None = None,
         **kwargs: Any,
@@ -113,7 +118,7 @@ class SpeechTrainer(
         self.normalizer = normalizer
         self.learning_rates = dict(learning_rates or {})
         self.sample_log = sample_log
-        self.stream_in_order = stream_in_order
+        self.resume_approximately = resume_approximately
         self.batch_seconds = batch_seconds
         self.eval_collator = eval_collator or self.data_collator
         self.resumed_from: Path | None = None
@@ -121,7 +126,6 @@ class SpeechTrainer(
         self.validation_drops = Drops()
         self._named: set[str] = set()
         self._clips = 0
-        self._filler: dict[str, Any] | None = None
         self.add_callback(TrainingChecks(self))
         self.use_plan(unfreeze or {})
         self.use_average(ema)
@@ -139,8 +143,6 @@ class SpeechTrainer(
         self.resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         if self.resumed_from is not None:
             self.check_clips(self.resumed_from)
-            if self.streams:
-                self._restart_stream(saved_state(self.resumed_from)["global_step"])
         result = super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
         self._share_drops()
         return result
@@ -163,23 +165,12 @@ class SpeechTrainer(
         begin: tuple[int, int] = super()._init_training_state(max_steps, steps_an_epoch, epochs, *args)
         if self.resumed_from is None:
             return begin
+        begin = self.resume_stream(self.resumed_from) if self.streams else begin
         saved = saved_state(self.resumed_from)
         if saved["global_step"] < max_steps and not stopped_early(saved):
             return begin
         logger.info("%s is the end of a training: nothing is left to train", self.resumed_from.name)
         return epochs, 0
-
-    def _restart_stream(self, step: int) -> None:
-        """Begin the stream anew on resume, and say what that repeats; what its buffer held is not saved."""
-        args = self.args
-        clips = step * args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        args.ignore_data_skip = True
-        logger.warning(
-            "data.streaming: the stream begins again at its start: the %d clips of the %d steps before this resume "
-            "come again before any others do. Without streaming a resume is exact",
-            clips,
-            step,
-        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
@@ -188,10 +179,12 @@ class SpeechTrainer(
         batches = take_batches(epoch_iterator, num_batches)
         ids = [id for batch in batches for id in batch.pop("ids")]
         self._clips += len(ids)
-        for batch in batches:
-            self._note_skipped(batch.pop("skipped"))
+        skipped = [item for batch in batches for item in batch.pop("skipped")]
+        self._note_skipped(skipped)
         if self.streams:
-            batches = self._pad_step(batches, num_batches)
+            self.stream_clips += len(ids) + len(skipped)
+            self._note_skipped(self.stream.take_drops())
+            batches = self.pad_step(batches, num_batches)
         if self.sample_log is not None and batches:
             self._log_ids(ids)
         return batches, self._get_num_items_in_batch(batches, device)
@@ -207,7 +200,7 @@ class SpeechTrainer(
             UserError: None could be used, so nothing was learnt.
         """
         clips, self._clips = sum(gather_object([self._clips])), 0
-        if not clips:
+        if not clips and not (self.streams and self.resumed_inside):
             found = "; ".join(self.drops.lines(3)) or "no clip at all"
             raise UserError(f"train: expected clips to train on, found none left: {found}. Check data.path.")
 
@@ -223,20 +216,6 @@ class SpeechTrainer(
                 reason, _, detail = error.partition(": ")
                 self.drops.add(reason, id, detail)
                 logger.warning("left out of training: %s: %s", id, error)
-
-    def _pad_step(self, batches: list[dict[str, Any]], num_batches: int) -> list[dict[str, Any]]:
-        """Fill a stream's last window, and ranks that ran dry before the others, with batches that count 0."""
-        longest = int(self.accelerator.gather(torch.tensor([len(batches)], device=self.args.device)).max())
-        if longest == 0:
-            return []
-        if batches:
-            self._filler = {**batches[-1], "labels": ignored_like(batches[-1]["labels"])}
-        if self._filler is None:
-            raise UserError(
-                "data.streaming: expected at least one clip for every process, found none for process "
-                f"{self.args.process_index}. Use fewer processes or more shards."
-            )
-        return batches + [dict(self._filler) for _ in range(num_batches - len(batches))]
 
     def _log_ids(self, ids: list[str]) -> None:
         by_rank = gather_object([ids]) if self.args.world_size > 1 else [ids]
@@ -285,7 +264,7 @@ def build_trainer(
             ema=arguments.training.get("ema") or "off",
             chunked_loss=bool(arguments.training.get("chunked_loss", True)),
             sample_log=sample_log,
-            stream_in_order=arguments.data.shuffle_buffer <= 1,
+            resume_approximately=arguments.data.resume == "approximate",
             batch_seconds=arguments.data.batch_seconds,
             model=model,
             args=training,
@@ -296,6 +275,7 @@ def build_trainer(
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Resources(run_dir))
+    trainer.add_callback(SaveWhenStopped())
     patience = arguments.training.get("early_stopping_patience", 3)
     if evaluates and patience:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=int(patience)))

@@ -38,6 +38,6 @@ def test_both_in_one_file_is_an_error(tmp_path: Path) -> None:
         load_arguments([write(tmp_path, "a.yaml", text)])
 
 
-def test_a_stream_has_no_lengths(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.batch_seconds: expected data\.streaming=false"):
-        load_arguments([write(tmp_path, "a.yaml", BASE + ", batch_seconds: 60, streaming: true}")])
+def test_a_stream_may_have_buckets(tmp_path: Path) -> None:
+    arguments = load_arguments([write(tmp_path, "a.yaml", BASE + ", batch_seconds: 60, streaming: true}")])
+    assert arguments.data.batch_seconds == 60

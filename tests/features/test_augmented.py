@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate.data_loader import skip_first_batches
 from helpers.clips import noise, row_of, split_of, write_clip
+from helpers.streams import stream_of_table
 from helpers.tiny_training import build_rows, logged, make_trainer
 from helpers.tiny_whisper import tiny_tokenizer
 from torch.utils.data import DataLoader, Dataset
@@ -24,13 +25,14 @@ from hf_asr.config.augmentations import AugmentArguments, SpecAugment
 from hf_asr.data.augment import Clip
 from hf_asr.data.corpora import Split
 from hf_asr.data.sampling import Epoch, StepBatchSampler, TrainingRows
+from hf_asr.data.stream_batches import StreamBatchSampler
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import AugmentedRows, MaskedRows, Masker, TableNeighbours
 from hf_asr.features.cache import CachedRows, PreparedSplit
 from hf_asr.features.extract import ClipEncoder, LogMel, OneClip, TokenLabels
 from hf_asr.features.prepare import prepare_splits
 from hf_asr.training.checkpoints import newest_checkpoint
-from hf_asr.training.loader import StreamLoader
+from hf_asr.training.loader import EpochLoader
 
 TOKENIZER = tiny_tokenizer()
 WAVEFORM = {"speed": {"probability": 0.7}, "noise": {"probability": 0.7}, "pitch": {"probability": 0.5}}
@@ -161,21 +163,20 @@ def test_a_resumed_epoch_is_told_too(splits: dict[str, Split], encoder: ClipEnco
     assert [digest(row) for batch in resumed for row in batch] == whole[4:]
 
 
-@pytest.mark.parametrize("keeps_order", [True, False])
+@pytest.mark.parametrize("buffer", [1, 4])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_streamed_row_is_the_one_of_the_table(
-    splits: dict[str, Split], encoder: ClipEncoder, workers: int, keeps_order: bool
+    splits: dict[str, Split], encoder: ClipEncoder, workers: int, buffer: int
 ) -> None:
     augment = WAVEFORM | MASKS
     train = splits["train"]
-    stream = Split("train", train.rows.to_iterable_dataset(num_shards=4), train.drops, None, [])
+    stream = Split("train", stream_of_table(train.rows, buffer), train.drops, None, [])
     table = prepared(splits, encoder, augment)["train"]
     streamed = prepared({"train": stream}, encoder, augment)["train"]
-    loader = StreamLoader(
+    sampler = StreamBatchSampler(stream.rows, batch_size=2, told=streamed.epoch)
+    loader = EpochLoader(
         streamed.rows,
-        keeps_order=keeps_order,
-        told=streamed.epoch,
-        batch_size=2,
+        batch_sampler=sampler,
         collate_fn=list,
         num_workers=workers,
         persistent_workers=bool(workers),

@@ -54,13 +54,6 @@ def test_rows_with_errors_are_left_out_and_reported() -> None:
     assert len(batch["labels"]) == len(batch["decoder_input_ids"]) == len(batch["input_features"]) == 1
 
 
-def test_what_a_stream_left_out_comes_with_its_rows() -> None:
-    dropped = [{"id": "short", "error": "too_short: 0.10 s"}]
-    batch = COLLATE([row("a", [7, END], dropped=dropped), broken("b") | {"dropped": []}])
-    assert batch["ids"] == ["a"]
-    assert batch["skipped"] == [("short", "too_short: 0.10 s"), ("b", "broken_audio: no samples")]
-
-
 def test_without_a_usable_row_the_batch_is_one_filler() -> None:
     batch = COLLATE([broken("bad")])
     torch.testing.assert_close(batch["input_features"], torch.zeros(1, 2, 6))

@@ -27,9 +27,14 @@ MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "an endless rate": (["training.learning_rate=.inf"], ("training.learning_rate: expected", "inf")),
     "no step at all": (["training.max_steps=0"], ("training.max_steps: expected 1 or more", "found 0")),
     "a stream without an end": (
-        ["data.streaming=true", "training.max_steps=-1"],
+        [
+            "data.streaming=true",
+            "training.max_steps=-1",
+            "data.splits.train={corpus: webdataset, path: 'http://127.0.0.1:9/x.tar'}",
+        ],
         ("data.streaming", "expected training.max_steps"),
     ),
+    "shared weights on a CPU": (["training.fsdp=full_shard"], ("training.fsdp: expected GPUs", "train with DDP")),
     "a group that does not exist": (["freeze.groups=[enocder]"], ("freeze: expected", "enocder")),
     "a rate for such a group": (["freeze.learning_rates={enocder: 1e-4}"], ("freeze: expected", "enocder")),
     "a rate for what is frozen": (

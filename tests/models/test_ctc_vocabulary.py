@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 from helpers.family_training import configuration
+from helpers.streams import stream_of_table
 from helpers.tiny_ctc import make_tiny_ctc
 
 from hf_asr.errors import UserError
@@ -108,7 +109,7 @@ def test_files_that_are_no_vocabulary_are_told(content: str, message: str, tmp_p
 
 
 def test_a_stream_and_no_split_are_told_what_to_give() -> None:
-    for train, found in ((None, "found none"), (rows("a").to_iterable_dataset(), "found a stream")):
+    for train, found in ((None, "found none"), (stream_of_table(rows("a")), "found a stream")):
         with pytest.raises(UserError, match=rf"{found}.*the path of a vocab\.json"):
             texts_of(train, "so it is")
 

@@ -190,7 +190,6 @@ def test_without_evaluation_the_last_checkpoint_is_the_best(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["data.streaming=true", "training.max_steps=-1"], "training.max_steps"),
         (["training.train_sampling_strategy=group_by_length"], "random, sequential"),
         (["freeze.groups=[enocder]"], "enocder"),
         (["data.path=nowhere.csv"], "nowhere.csv"),
