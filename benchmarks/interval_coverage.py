@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -128,29 +128,39 @@ def needed(gain: float) -> int:
     return math.ceil(number / digits) * digits
 
 
-def lines(repetitions: int) -> Iterator[str]:
-    """Yield both tables as Markdown."""
+def coverage_lines(sets: Sequence[tuple[int, int]], repetitions: int) -> Iterator[str]:
+    """Yield the table of coverage as Markdown."""
     error = 100 * math.sqrt(0.05 * 0.95 / repetitions)
     yield f"{repetitions:,} repetitions a row: one standard error of a coverage of 95 % is {error:.1f} points.\n"
     yield "| utterances | speakers | by speaker | within 1.5 points | plain percentile | by utterance | mean width |"
     yield "|---|---|---|---|---|---|---|"
-    for utterances, speakers in SETS:
+    for utterances, speakers in sets:
         by_speaker, plain, by_utterance, width = coverage(utterances, speakers, repetitions)
         verdict = "yes" if abs(100 * by_speaker - 95) <= WITHIN else "no"
         shares = [f"{100 * by_speaker:.1f} %", verdict, f"{100 * plain:.1f} %", f"{100 * by_utterance:.1f} %"]
         yield f"| {utterances:,} | {speakers} | {' | '.join(shares)} | {100 * width:.1f} points |"
+
+
+def power_lines(repetitions: int) -> Iterator[str]:
+    """Yield the table of power as Markdown."""
     yield f"\n| gain, of {100 * truth():.1f} % | utterances for {100 * POWER:.0f} % | seen there in |"
     yield "|---|---|---|"
     for gain in GAINS:
         number = needed(gain)
-        yield f"| {100 * gain:g} points | {number:,} | {100 * power(number, gain, max(50, repetitions // 5)):.0f} % |"
+        yield f"| {100 * gain:g} points | {number:,} | {100 * power(number, gain, repetitions):.0f} % |"
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=1500, help="sets a row (default: %(default)s)")
-    for line in lines(parser.parse_args().repetitions):
+    parser.add_argument("--sets", nargs="*", metavar="UTTERANCESxSPEAKERS", help="sets (default: all of the table)")
+    parser.add_argument("--power-repetitions", type=int, default=300, help="the same for power; 0 leaves it out")
+    options = parser.parse_args()
+    sets = [(int(one), int(two)) for one, _, two in (word.partition("x") for word in options.sets or ())]
+    for line in coverage_lines(sets or SETS, options.repetitions):
+        print(line, flush=True)
+    for line in power_lines(options.power_repetitions) if options.power_repetitions else ():
         print(line, flush=True)
 
 
