@@ -111,6 +111,7 @@ def test_subset_takes_rows_of_every_column(rows: np.ndarray) -> None:
         "hits": 2,
         "num_utterances": 2,
         "num_words": 3,
+        "num_empty_references": 0,
     }
 
 
