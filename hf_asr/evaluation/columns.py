@@ -122,7 +122,7 @@ def group(name: str, cells: Sequence[Cell], bounds: Sequence[float] | None = Non
     if bounds or name in BOUNDS:
         return _by_range(name, numbers, sorted(set(map(float, bounds or BOUNDS[name]))))
     if name != "speaker" and (numeric or name in UNITS):
-        quartiles = np.unique(np.quantile(known, [0.25, 0.5, 0.75])) if len(known) else []
+        quartiles = np.unique(np.quantile(known, [0.25, 0.5, 0.75])) if len(known) else np.empty(0)
         return _by_range(name, numbers, [float(f"{bound:.3g}") for bound in quartiles])
     return _by_value(name, [str(cell) if cell not in (None, "") else "" for cell in cells])
 

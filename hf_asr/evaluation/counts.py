@@ -106,7 +106,8 @@ class ErrorCounts:
         texts = self.reference_normalized[row], self.hypothesis_normalized[row]
         table, split = (self.character_edits, split_characters) if characters else (self.word_edits, split_words)
         own = table.take(slice(*np.searchsorted(table.rows, [row, row + 1]).tolist()))
-        return list(aligned(own, *split(texts), join="" if characters else " "))
+        reference, hypothesis = split(texts)
+        return list(aligned(own, reference, hypothesis, join="" if characters else " "))
 
     def totals(self) -> dict[str, int]:
         """Return the sums over words, with the numbers of utterances and reference words, for JSON."""

@@ -59,10 +59,10 @@ def against_the_rest(
         units: What is independent: the number of each clip's speaker, or of the clip itself.
     """
     number = int(units.max()) + 1
-    sides = [_influence(errors[rows], lengths[rows], units[rows], number) for rows in (inside, ~inside)]
-    if sides[0] is None or sides[1] is None:
+    group, rest = (_influence(errors[rows], lengths[rows], units[rows], number) for rows in (inside, ~inside))
+    if group is None or rest is None:
         return None
-    (rate, influence, effective), (other_rate, other_influence, others) = sides
+    (rate, influence, effective), (other_rate, other_influence, others) = group, rest
     difference = rate - other_rate
     if min(effective, others) <= 1:
         return GroupDifference(difference, None, None, 1.0)

@@ -175,7 +175,7 @@ def _interval(scored: ScoredSet, rows: Rows, units: Rows | None) -> dict[str, An
         return {"interval": None, "interval_by": by}
     if units is not None:
         _, own = np.unique(units[rows], return_inverse=True)
-        errors, lengths = np.bincount(own, errors), np.bincount(own, lengths)
+        errors, lengths = (np.bincount(own, column).astype(np.float64) for column in (errors, lengths))
     return {"interval": list(interval_of(Units(errors, lengths), seed=scored.seed)), "interval_by": by}
 
 

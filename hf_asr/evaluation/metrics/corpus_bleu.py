@@ -45,8 +45,8 @@ def corpus_bleu(references: Sequence[str], hypotheses: Sequence[str], tokenize: 
     metric = sacrebleu.BLEU(tokenize=tokenize)
     parts = in_blocks(count_ngrams, references, hypotheses, [tokenize] * len(references))
     correct, total = (np.sum([part[place] for part in parts], axis=0).tolist() for place in (0, 1))
-    lengths = (sum(part[place] for part in parts) for place in (2, 3))
-    score = metric.compute_bleu(correct, total, *lengths, smooth_method="exp", effective_order=False)
+    written, said = (sum(part[place] for part in parts) for place in (2, 3))
+    score = metric.compute_bleu(correct, total, written, said, smooth_method="exp", effective_order=False)
     # The signature names the number of references, which sacrebleu learns from a set.
     metric.corpus_score(["a"], [["a"]])
     return Bleu(float(score.score), str(metric.get_signature()))
