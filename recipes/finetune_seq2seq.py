@@ -23,7 +23,8 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.evaluation.run import score_baseline, score_split
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import check_augmentation
-    from hf_asr.hub.push import check_push, push_run
+    from hf_asr.hub.publishing import publish_run, publish_while_training
+    from hf_asr.hub.push import check_push
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import check_names, make_trainable
@@ -68,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Training ----
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     trainer = build_trainer(arguments, training, family, model, processor, prepared, conditions)
+    publish_while_training(trainer, arguments)
     trainer.train(resume_from)
     best = save_best(trainer, processor, run_dir, merge=arguments.peft.merge)
 
@@ -79,8 +81,7 @@ def main(argv: Sequence[str]) -> None:
     if training.should_save:
         notes = family.notes(arguments, processor)
         summarize_run(arguments, splits, prepared, trainer, trainable, baseline, results, notes)
-        if arguments.hub.push:
-            push_run(run_dir, arguments.hub.repo, private=arguments.hub.private)
+        publish_run(arguments, prepared)
 
 
 if __name__ == "__main__":

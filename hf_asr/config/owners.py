@@ -10,7 +10,7 @@ _COLLATOR = "nothing to set: the collators pick what the model takes"
 _ONE_ROAD = "nothing to set: validation, baseline and test go through the same generation, scored over the whole set"
 _LOADER = "nothing to set: batches are cut so that N processes see each clip exactly once an epoch"
 _ALWAYS = "nothing to set: a recipe always trains, validates and tests"
-_PUSH = "nothing to set: hub.push pushes once, at the end"
+_PUSH = "set hub.push_every: end or save"
 
 # Names of Seq2SeqTrainingArguments.
 TRAINING_OWNERS: dict[str, str] = {

@@ -58,6 +58,8 @@ def check_together(tree: Mapping[str, Any]) -> Iterator[str]:
     yield from check_adapting(tree)
     if hub.get("push") is True and not hub.get("repo"):
         yield "hub.push: expected hub.repo (ORG/NAME) beside it, found nothing. Give it."
+    if hub.get("push_features") is True and not (hub.get("features_repo") or hub.get("repo")):
+        yield "hub.push_features: expected hub.features_repo (ORG/NAME) or hub.repo beside it, found nothing. Give one."
     if data.get("drop_suspicious") is not None and data.get("streaming") is True:
         yield (
             "data.drop_suspicious: expected a training split that can be decoded before training, found "

@@ -18,12 +18,14 @@ from hf_asr.hub.model_card import (
     hours,
     is_hub_id,
     limit_texts,
+    metric_conditions,
     per_cent,
     reasons,
     settings,
 )
 from hf_asr.hub.privacy import cut_paths, public_value
-from hf_asr.hub.push import LOCAL_MODEL
+from hf_asr.hub.provenance import provenance_rows
+from hf_asr.hub.run_files import LOCAL_MODEL
 
 # Our metrics and their names on the Hub.
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "rmse": "rmse", "r2": "r_squared"}
@@ -73,6 +75,7 @@ def write_classifier_card(
         autoescape=False,  # Markdown, not HTML
     )
     values = _values(arguments, baseline, results, data_summary, trainable, notes)
+    values["provenance"] = list(provenance_rows(run_dir, arguments))
     card = ModelCard(environment.get_template("classifier_card.md.jinja").render(values).strip() + "\n")
     path = run_dir / "README.md"
     path.write_text(str(card), encoding="utf-8")
@@ -190,6 +193,7 @@ def _metadata(arguments: Arguments, results: Mapping[str, Any]) -> ModelCardData
                 metric_type=HUB_METRICS[metric],
                 metric_name=metric,
                 metric_value=results[metric],
+                metric_args=metric_conditions(results, metric),
             )
             for metric in metrics
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from hf_asr.config.arguments import Arguments, DataArguments
 from hf_asr.evaluation.intervals import PairedDifference
 from hf_asr.evaluation.screen import main_rate
 from hf_asr.hub.privacy import cut_paths, last_part, public_value
-from hf_asr.hub.push import LOCAL_MODEL
+from hf_asr.hub.provenance import provenance_rows
+from hf_asr.hub.run_files import LOCAL_MODEL
 from hf_asr.training.arguments import DEFAULTS, LEARNING_RATES, strategy
 from hf_asr.utterance import Seconds
 
@@ -75,6 +76,7 @@ def write_model_card(
         notes=notes,
         difference=difference,
         usage=usage,
+        provenance=list(provenance_rows(run_dir, arguments)),
     )
     path.write_text(card, encoding="utf-8")
     return path
@@ -90,8 +92,11 @@ def render_model_card(
     notes: list[str],
     difference: PairedDifference | None = None,
     usage: str | None = None,
+    provenance: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the card's text; see :func:`write_model_card` for the arguments.
+
+    ``provenance`` is what :func:`hf_asr.hub.provenance.provenance_rows` tells of the run.
 
     Raises:
         ValueError: The metadata are not what the Hub's own reader takes.
@@ -118,6 +123,7 @@ def render_model_card(
         "max_seconds": arguments.data.max_seconds,
         "trainable": cut_paths(trainable),
         "settings": list(settings(arguments)),
+        "provenance": list(provenance),
         "limits": list(limits(arguments, baseline, results, notes, difference)),
     }
     environment = jinja2.Environment(
@@ -128,6 +134,27 @@ def render_model_card(
     )
     card = ModelCard(environment.get_template("model_card.md.jinja").render(values).strip() + "\n")
     return str(card)
+
+
+def interim_card(arguments: Arguments, step: int, steps: int, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the card of a run that still trains: what it is, how far it is, and its last validation."""
+    name, language = arguments.model.name_or_path, arguments.data.language
+    known = {
+        "language": language.replace("_", "-").split("-")[0].lower() if language else None,
+        "license": arguments.hub.license,
+        "library_name": "transformers",
+        "base_model": name if is_hub_id(name) else None,
+        "tags": ["hf-asr", *arguments.experiment.tags],
+    }
+    evaluations = [entry for entry in history if "eval_loss" in entry]
+    last = {key: value for key, value in (evaluations[-1] if evaluations else {}).items() if key.startswith("eval_")}
+    lines = [f"- {key.removeprefix('eval_')}: {value:.4g}" for key, value in last.items() if isinstance(value, float)]
+    validation = "\n".join(["Its last validation:", "", *lines]) if lines else "It was not validated yet."
+    return (
+        f"---\n{ModelCardData(**known).to_yaml()}\n---\n\n# {arguments.experiment.name}\n\n"
+        f"Training goes on: these are the weights of step {step} of {steps}, not chosen and not tested. "
+        f"{default_description(arguments)}\n\n{validation}\n"
+    )
 
 
 def corpus_name(data: DataArguments) -> str:
@@ -192,7 +219,18 @@ def eval_results(arguments: Arguments, results: Mapping[str, Any]) -> Iterator[E
                 metric_type=metric,
                 metric_name=f"{metric.upper()} (normaliser: {results['normalizer']})",
                 metric_value=results[metric],
+                metric_args=metric_conditions(results, metric),
             )
+
+
+def metric_conditions(results: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return what stands beside a rate in the model-index: its normaliser, and its interval where it has one."""
+    conditions = {"normalizer": results["normalizer"]} if "normalizer" in results else {}
+    interval = results.get(f"{metric}_interval")
+    if interval is None:
+        return conditions
+    drawn = results.get("wer_interval_by") or results.get("interval_by")
+    return conditions | {"interval": list(interval), "interval_level": 0.95, "interval_by": drawn}
 
 
 def test_values(results: Mapping[str, Any]) -> dict[str, Any]:

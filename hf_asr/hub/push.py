@@ -1,187 +1,164 @@
-"""A run to the Hub: its card, its best checkpoint and its test results, in one commit."""
+"""A run to the Hub: its card, its best checkpoint, its results and curves, in one commit; or, offline, to a folder."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.constants import is_offline_mode
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
 from hf_asr.config.arguments import HubArguments
 from hf_asr.errors import UserError
-from hf_asr.hub.privacy import public_value
+from hf_asr.hub.run_files import LOCAL_MODEL, PushFile, list_push_files
+from hf_asr.hub.secrets import check_secrets
+from hf_asr.hub.sending import send
 
-# The card's snippet names this folder while it lies in the run folder, and the repository once it is pushed.
-LOCAL_MODEL = "best_checkpoint"
-# What plain from_pretrained reads. Everything else of a checkpoint (optimizer, training_args.bin with its pickled
-# paths, random states) is for resuming here and is nobody else's.
-MODEL_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "adapter_config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "normalizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.spm",
-    "*.model",
-)
-# Of those, the ones that may hold a local path (name_or_path and its like); the rest are weights and vocabularies.
-SCRUBBED = ("*config.json", "special_tokens_map.json")
+__all__ = ["LOCAL_MODEL", "PushFile", "check_push", "hub_api", "is_private", "list_push_files", "push_run"]
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class PushFile:
-    """One file of the repository to be: a file on disk, or bytes made for it.
-
-    Attributes:
-        path: Where it will be in the repository.
-        source: The file it is or was made from.
-        content: Its bytes when they differ from the file's; None to send the file as it is.
-    """
-
-    path: str
-    source: Path
-    content: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes that will be sent."""
-        return self.source.stat().st_size if self.content is None else len(self.content)
-
-
-def list_push_files(run_dir: Path, repo: str = "") -> list[PushFile]:
-    """Return what a push of this run sends, best checkpoint first.
-
-    Texts are sent with local paths cut to names and speakers' ids hashed; the run folder stays as it is.
-
-    Args:
-        run_dir: A run folder.
-        repo: Name of the repository, for the card's snippet; empty leaves the card as it is.
-
-    Raises:
-        UserError: The folder is no finished run.
-    """
-    best, card, results = run_dir / LOCAL_MODEL, run_dir / "README.md", run_dir / "test" / "test_results.json"
-    missing = [str(path.relative_to(run_dir)) for path in (best, card, results) if not path.exists()]
-    if missing:
-        raise UserError(
-            f"expected the folder of a finished run, found {run_dir} without {', '.join(missing)}. "
-            "Let the recipe run to its end, then push again."
-        )
-    files = [_model_file(path) for path in sorted(best.iterdir()) if _matches(path, MODEL_FILES)]
-    if not any(file.path.endswith(".safetensors") for file in files):
-        raise UserError(
-            f"expected weights as safetensors in {best}, found none. Train again or copy the checkpoint there."
-        )
-    return [*files, *_texts(run_dir, card, results, repo)]
-
-
-def _texts(run_dir: Path, card: Path, results: Path, repo: str) -> Iterator[PushFile]:
-    text = card.read_text(encoding="utf-8")
-    if repo:
-        text = text.replace(f'model="{LOCAL_MODEL}"', f'model="{repo}"')
-    yield PushFile("README.md", card, text.encode())
-    scored = public_value(json.loads(results.read_text(encoding="utf-8")))
-    yield PushFile("test_results.json", results, _json_bytes(scored))
-    config = run_dir / "config.yaml"
-    if config.exists():
-        values = public_value(yaml.safe_load(config.read_text(encoding="utf-8")))
-        content = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
-        yield PushFile("config.yaml", config, content.encode())
-
-
-def _model_file(path: Path) -> PushFile:
-    if not _matches(path, SCRUBBED):
-        return PushFile(path.name, path)
-    return PushFile(path.name, path, _json_bytes(public_value(json.loads(path.read_text(encoding="utf-8")))))
-
-
-def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
-    return path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
-
-
-def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+TO_PUSH = "to_push"
+# Corpora that come as files of the user's own.
+LOCAL_CORPORA = frozenset(("common_voice", "manifest", "audiofolder"))
 
 
 def check_push(hub: HubArguments) -> None:
-    """See, before hours of training, that a push at its end has what it needs.
+    """See, before hours of training, that a push has what it needs; while offline, say what will be done instead.
 
     Raises:
-        UserError: A push is asked for, and this machine is offline or has no token.
+        UserError: A push is asked for, and this machine has no token.
     """
-    found = "HF_HUB_OFFLINE set" if is_offline_mode() else "" if get_token() else "no token with write access"
-    if hub.push and found:
+    if not (hub.push or hub.push_features):
+        return
+    if is_offline_mode():
+        logger.warning("hub.push: HF_HUB_OFFLINE is set: what would be pushed is written to %s/ instead", TO_PUSH)
+    elif not get_token():
         raise UserError(
-            f"hub.push: expected to reach the Hub at the end of the training, found {found}. Mend that (`hf auth "
-            "login` stores a token), or set hub.push=false and push later with `hf-asr push`."
+            "hub.push: expected to reach the Hub at the end of the training, found no token with write access. Mend "
+            "that (`hf auth login` stores a token), or set hub.push=false and push later with `hf-asr push`."
         )
 
 
-def push_run(run_dir: Path, repo: str | None, private: bool, token: str | None = None) -> str:
-    """Create the repository when it is not there, and commit the run's files to it.
+def is_private(private: bool | None, data: Mapping[str, Any]) -> bool | None:
+    """Return whether a new repository is made private: as given, else where a corpus lies on this machine.
+
+    Args:
+        private: ``hub.private``.
+        data: The ``data`` section.
+
+    Returns:
+        None when nothing is given and nothing is local: then the account's own setting holds.
+    """
+    if private is not None:
+        return private
+    return True if any(map(_is_local, _sections(data))) else None
+
+
+def _sections(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a section and those inside it: sources, splits of other corpora."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _sections(item)
+
+
+def _is_local(section: Mapping[str, Any]) -> bool:
+    if section.get("corpus") == "synthetic":
+        return False
+    places = [str(section[key]) for key in ("path", "transcripts") if section.get(key)]
+    local = any("://" not in place for place in places)
+    name = section.get("name")
+    return local or section.get("corpus") in LOCAL_CORPORA or (isinstance(name, str) and os.path.exists(name))
+
+
+def data_of(run_dir: Path) -> Mapping[str, Any]:
+    """Return the data section of a run; a run without its configuration counts as one on local data."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        return {"corpus": "manifest"}
+    data: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")).get("data") or {}
+    return data
+
+
+def hub_api(endpoint: str | None = None) -> HfApi:
+    """Return the client with the token that the Hub's own places hold.
+
+    Raises:
+        UserError: They hold none, or HF_HUB_OFFLINE is set.
+    """
+    api = HfApi(endpoint=endpoint, token=get_token())
+    if api.token is None:
+        raise UserError(
+            "expected a Hub token with write access, found none. Run `hf auth login`, or set HF_TOKEN, and push again."
+        )
+    return api
+
+
+def push_run(
+    run_dir: Path,
+    repo: str | None,
+    private: bool | None = None,
+    *,
+    report: bool | None = None,
+    endpoint: str | None = None,
+) -> str:
+    """Commit a finished run to its repository; while offline write what would be sent to ``to_push`` in its folder.
 
     Args:
         run_dir: A run folder.
         repo: ``ORG/NAME`` on the Hub that ``HF_ENDPOINT`` names (default huggingface.co).
-        private: Whether a new repository is private; one that is there keeps its visibility.
-        token: Token with write access; None takes the one of ``hf auth login`` or ``HF_TOKEN``. It is neither
-            printed nor stored.
+        private: Whether a new repository is private; None: where a corpus of the run lies on this machine.
+        report: Whether the report page is sent; None: to a private repository.
+        endpoint: Address of the Hub in place of ``HF_ENDPOINT``.
 
     Returns:
-        The repository's address.
+        The repository's address; offline, the folder's path.
 
     Raises:
-        UserError: No repository, no finished run, no token, no permission, no network, or a card that the Hub refuses.
+        UserError: No repository, no finished run, a secret in it, no token, no permission, no network, or a card that
+            the Hub refuses.
     """
     if repo is None:
         raise UserError("expected hub.repo: ORG/NAME, found none. Set it, or push later with `hf-asr push`.")
-    files = list_push_files(run_dir, repo)
-    secret = token or get_token()
-    if secret is None:
-        raise UserError(
-            "expected a Hub token with write access, found none. Run `hf auth login`, or set HF_TOKEN, and push again."
-        )
-    api = HfApi(token=secret)
-    # Weights go by path, so that they are never wholly in memory.
-    operations = [CommitOperationAdd(file.path, file.content or str(file.source)) for file in files]
+    private = is_private(private, data_of(run_dir))
+    files = list_push_files(run_dir, repo, report=bool(private) if report is None else report)
+    check_secrets(files)
+    if is_offline_mode():
+        return str(write_files(files, run_dir / TO_PUSH))
+    message = f"Push {run_dir.resolve().name} with hf_asr"
+    return send(hub_api(endpoint), repo, files, private=private, message=message)
+
+
+def write_files(files: Sequence[PushFile], folder: Path) -> Path:
+    """Write what would be pushed into a folder, in place of what an earlier call wrote; weights as hard links."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.content is not None:
+            target.write_bytes(file.content)
+        else:
+            link_or_copy(file.source, target)
+    logger.info("%d files that would be pushed are in %s", len(files), folder)
+    return folder
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no hard links."""
     try:
-        url = api.create_repo(repo, private=private or None, exist_ok=True)
-        api.create_commit(repo, operations, commit_message=f"Push {run_dir.resolve().name} with hf_asr")
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(_explain(error, repo, api.endpoint).replace(secret, "***")) from error
-    return str(url)
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
-def _explain(error: Exception, repo: str, endpoint: str) -> str:
-    """Return what was expected, found and to do for whatever stopped a push."""
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"expected to reach {endpoint}, found HF_HUB_OFFLINE set. Unset it and push again."
-    if isinstance(error, HFValidationError):
-        return f"expected --repo ORG/NAME, found {repo!r}: {error}"
-    if isinstance(error, HfHubHTTPError):
-        status, told = error.response.status_code, error.server_message or "no reason given"
-        if status in (401, 403):
-            return (
-                f"expected a token that may write to {repo}, found that {endpoint} refuses it ({status}: {told}). "
-                "Make a token with write access to that account and give it with `hf auth login` or HF_TOKEN."
-            )
-        return f"expected {endpoint} to take the push to {repo}, found {status}: {told}. Mend that and push again."
-    if isinstance(error, ValueError):
-        return f"expected files that {endpoint} takes, found: {error}. Change hub.card or hub.license and push again."
-    return f"expected to reach {endpoint}, found: {error}. Check the network (and HF_ENDPOINT) and push again."
+def listing(files: Iterable[PushFile]) -> str:
+    """Return names and sizes, one line a file."""
+    return "\n".join(f"{file.size:>14,}  {file.path}" for file in files)

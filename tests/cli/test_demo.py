@@ -163,7 +163,7 @@ def test_its_road_is_the_recipes(project_root: Path) -> None:
     assert missing == []
     optional = {"parse_recipe", "check_run_folder", "check_names", "check_push", "needed_splits", "check_augmentation"}
     optional |= {"caches_train", "packing_of", "drop_suspicious", "family.check_decoding", "family.decoding_options"}
-    assert left_out <= optional | {"dry_run", "push_run"}
+    assert left_out <= optional | {"dry_run", "publish_while_training", "publish_run"}
 
 
 @pytest.mark.slow

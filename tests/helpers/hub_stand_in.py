@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,6 +27,12 @@ class HubStandIn:
         created: Bodies of the repositories that were made.
         objects: Large files by their SHA-256.
         files: Path in the repository to content, as committed.
+        part_size: Bytes of a part of a large file; 0 for files in one piece.
+        public: Whether the repository is public, whatever was asked for.
+        faults: Part of an address to what its next requests meet: a status, or 0 for a connection that is cut.
+        headers: Sent with every fault.
+        parts: Parts of large files by (SHA-256, number).
+        commits: How many there were.
     """
 
     refuse_with: int = 0
@@ -35,16 +43,26 @@ class HubStandIn:
     created: list[dict[str, Any]] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    part_size: int = 0
+    public: bool = False
+    faults: dict[str, list[int]] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    commits: int = 0
+
+    def next_fault(self, path: str) -> int | None:
+        """Take the fault that this request meets off its list; None for a request that is served."""
+        for part, left in self.faults.items():
+            if part in path and left:
+                return left.pop(0)
+        return self.refuse_with or None
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Do what one request asks for and return (status, JSON)."""
-        if method == "PUT":
-            self.objects[path.rsplit("/", 1)[-1]] = body
-            return 200, {}
+        if path.startswith("/objects/"):
+            return self._receive(path, body)
         if path == "/api/repos/create":
-            self.created.append(json.loads(body))
-            asked = self.created[-1]
-            return 200, {"url": f"{self.endpoint}/{asked['organization']}/{asked['name']}"}
+            return self._create(json.loads(body))
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if "/preupload/" in path:
@@ -53,18 +71,50 @@ class HubStandIn:
             return 200, {"objects": [self._upload_action(item) for item in json.loads(body)["objects"]]}
         if "/commit/" in path:
             self._commit(body)
-            repo = path.removeprefix("/api/models/").split("/commit/")[0]
+            repo = path.removeprefix("/api/models/").removeprefix("/api/datasets/").split("/commit/")[0]
             return 200, {"commitUrl": f"{self.endpoint}/{repo}/commit/1", "commitOid": "1"}
+        if method == "GET" and path.startswith(("/api/models/", "/api/datasets/")):
+            names = [{"rfilename": name} for name in self.files]
+            return 200, {"id": path.split("/", 3)[3], "sha": "1", "private": not self.public, "siblings": names}
         return 404, {"error": "no such address"}
 
+    def _create(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        kind = "datasets/" if asked.get("type") == "dataset" else ""
+        url = f"{self.endpoint}/{kind}{asked['organization']}/{asked['name']}"
+        again = any(known["name"] == asked["name"] for known in self.created)
+        self.created.append(asked)
+        return (409, {"error": "You already created this repo", "url": url}) if again else (200, {"url": url})
+
     def _upload_mode(self, path: str) -> dict[str, Any]:
-        mode = "lfs" if self.lfs and path.endswith(".safetensors") else "regular"
-        return {"path": path, "uploadMode": mode, "shouldIgnore": False}
+        large = self.lfs and path.endswith((".safetensors", ".parquet"))
+        return {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
 
     def _upload_action(self, item: dict[str, Any]) -> dict[str, Any]:
-        return item | {"actions": {"upload": {"href": f"{self.endpoint}/objects/{item['oid']}"}}}
+        oid, size = item["oid"], item["size"]
+        if oid in self.objects:
+            return item  # it is there: nothing to upload
+        upload: dict[str, Any] = {"href": f"{self.endpoint}/objects/{oid}"}
+        if self.part_size:
+            parts = range(1, -(-size // self.part_size) + 1)
+            urls = {f"{part:05d}": f"{self.endpoint}/objects/{oid}/{part}" for part in parts}
+            upload["header"] = {"chunk_size": str(self.part_size), **urls}
+        return item | {"actions": {"upload": upload}}
+
+    def _receive(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Take a large file, a part of one, or the word that all parts have come."""
+        _, _, oid, *part = path.split("/")
+        if part:
+            self.parts[oid, int(part[0])] = body
+            return 200, {}
+        if self.part_size:
+            body = b"".join(self.parts[oid, entry["partNumber"]] for entry in json.loads(body)["parts"])
+        if sha256(body).hexdigest() != oid:
+            return 422, {"error": "this is not what was announced"}
+        self.objects[oid] = body
+        return 200, {}
 
     def _commit(self, body: bytes) -> None:
+        self.commits += 1
         for line in body.splitlines():
             operation = json.loads(line)
             value = operation["value"]
@@ -72,6 +122,8 @@ class HubStandIn:
                 self.files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
                 self.files[value["path"]] = self.objects[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del self.files[value["path"]]
 
 
 class _Server(ThreadingHTTPServer):
@@ -90,15 +142,26 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append((self.command, path))
         if self.command == "POST":
             hub.tokens.add(self.headers["Authorization"])
+        fault = hub.next_fault(path)
+        if fault == 0:
+            self._cut()
+            return
         body = self._body()
-        refused = hub.refuse_with
-        status, answer = (refused, {"error": "you may not"}) if refused else hub.answer(self.command, path, body)
+        status, answer = (fault, {"error": "you may not"}) if fault else hub.answer(self.command, path, body)
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        self.send_header("ETag", f'"{sha256(body).hexdigest()}"')
+        for name, value in hub.headers.items() if fault else ():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _cut(self) -> None:
+        """Hang up in the middle of what is being sent."""
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
 
     def _body(self) -> bytes:
         if self.headers["Transfer-Encoding"] != "chunked":
@@ -117,9 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub_stand_in(*, refuse_with: int = 0, lfs: bool = True) -> Iterator[HubStandIn]:
+def hub_stand_in(*, refuse_with: int = 0, lfs: bool = True, part_size: int = 0) -> Iterator[HubStandIn]:
     """Run a stand-in for the Hub on a free port of this machine while the block lasts."""
-    hub = HubStandIn(refuse_with, lfs)
+    hub = HubStandIn(refuse_with, lfs, part_size=part_size)
     server = _Server(hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -101,18 +101,11 @@ def test_the_real_client_sends_every_byte_in_one_commit(run_dir: Path, lfs: bool
     assert not any(TOKEN in path.read_text(errors="replace") for path in run_dir.parent.rglob("*") if path.is_file())
 
 
-def test_a_public_push_leaves_the_visibility_to_the_account(run_dir: Path) -> None:
-    with hub_stand_in(lfs=False) as hub:
-        assert push(run_dir, hub.endpoint).returncode == 0
-    assert "visibility" not in hub.created[0]
-
-
 @pytest.mark.parametrize(
     ("status", "told"),
     [
         (401, "refuses it (401"),
         (403, "refuses it (403"),
-        (500, "found 500"),
     ],
 )
 def test_what_the_hub_refuses_is_told_without_traceback_or_token(run_dir: Path, status: int, told: str) -> None:
