@@ -19,7 +19,7 @@ from hf_asr.cli.outcome import INTERRUPTED, disk_message, tell
 from hf_asr.cli.warnings import drop_known_warnings
 from hf_asr.errors import UserError
 
-# Verb, which is also its module's name, to the line that `hf-asr --help` shows.
+# Verb, which is also its module's name (- is _ there), to the line that `hf-asr --help` shows.
 VERBS: dict[str, str] = {
     "demo": "train, test and transcribe with a small model, offline, on a CPU",
     "doctor": "look for what would spoil a run before it is started",
@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "report": "write the page about a run again, or about several side by side",
     "inspect": "write a page about a corpus: hours, speakers, words, leaks, pictures of sound",
     "compare": "compare two runs on the same clips: difference, interval, tests, slices",
+    "prepare-shards": "write a corpus as Parquet or WebDataset shards, with the same clips and ids",
     "score": "score a file of hypotheses against a file of references; no model needed",
     "transcribe": "write down a recording, or a folder of them",
     "recipes": "list the recipes that come with the package, or copy one",
@@ -36,7 +37,7 @@ VERBS: dict[str, str] = {
 }
 
 # Verbs that take section.key=value anywhere between their options.
-WITH_OVERRIDES = frozenset({"doctor", "evaluate", "export", "inspect"})
+WITH_OVERRIDES = frozenset({"doctor", "evaluate", "export", "inspect", "prepare-shards"})
 
 # What a shell reports for a program whose reader has gone.
 BROKEN_PIPE = 128 + 13
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_verb(verb: str, words: Sequence[str]) -> int:
     """Import a verb's module, parse its options and run it; return its exit code."""
     drop_known_warnings()
-    module = importlib.import_module(f"{__name__}.{verb}")
+    module = importlib.import_module(f"{__name__}.{module_of(verb)}")
     parser = argparse.ArgumentParser(
         prog=f"hf-asr {verb}",
         description=module.__doc__,
@@ -90,6 +91,11 @@ def run_verb(verb: str, words: Sequence[str]) -> int:
     code: int = module.run(options)
     sys.stdout.flush()
     return code
+
+
+def module_of(verb: str) -> str:
+    """Return the name of a verb's module."""
+    return verb.replace("-", "_")
 
 
 def main_parser() -> argparse.ArgumentParser:

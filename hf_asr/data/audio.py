@@ -31,6 +31,7 @@ FORMATS = {
     "wav": ("WAV", "PCM_16"),
     "wav_float": ("WAV", "FLOAT"),
     "flac": ("FLAC", "PCM_16"),
+    "flac24": ("FLAC", "PCM_24"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
@@ -101,7 +102,7 @@ def duration_of(audio: AudioRef) -> Seconds:
         seconds = file.frames / file.samplerate
         is_mp3 = file.subtype == "MPEG_LAYER_III"
     if is_mp3 and _size(audio) <= _WALKED_BYTES:
-        container = inspect(_read_bytes(audio))
+        container = inspect(encoded_bytes(audio))
         seconds = seconds if container.has_length else (container.samples or 0) / container.rate
     if seconds <= 0:
         raise BrokenAudio(f"no samples in {_name(audio)}")
@@ -261,7 +262,7 @@ def _resampler(rate: int) -> _Resampler | None:
 
 def _decode_whole(audio: AudioRef) -> tuple[np.ndarray, int]:
     """Decode all of a file: samples (T, channels) and their rate."""
-    data = _read_bytes(audio)
+    data = encoded_bytes(audio)
     container = inspect(data)
     if container.fault:
         raise BrokenAudio(f"{_name(audio)} is {container.fault}")
@@ -320,7 +321,7 @@ def _read(file: soundfile.SoundFile, frames: int, audio: AudioRef, first: int = 
 def _open(audio: AudioRef) -> soundfile.SoundFile:
     """Open a clip's file; a member of an archive and a Parquet cell through memory."""
     if audio.data is not None or audio.size:
-        return _open_bytes(_read_bytes(audio), audio)
+        return _open_bytes(encoded_bytes(audio), audio)
     _size(audio)
     return _open_file(audio.path, audio)
 
@@ -348,7 +349,7 @@ def _open_file(source: str | int | BytesIO, audio: AudioRef) -> soundfile.SoundF
     try:
         file = soundfile.SoundFile(source, closefd=False)
     except soundfile.SoundFileError as error:
-        head = _read_bytes(audio)[:12]  # also tells when permission is what is missing
+        head = encoded_bytes(audio)[:12]  # also tells when permission is what is missing
         raise BrokenAudio(f"{_name(audio)} is no audio that libsndfile knows; it begins with {head!r}") from error
     if file.frames >= _UNKNOWN_LENGTH:
         file.close()
@@ -356,8 +357,8 @@ def _open_file(source: str | int | BytesIO, audio: AudioRef) -> soundfile.SoundF
     return file
 
 
-def _read_bytes(audio: AudioRef) -> bytes:
-    """Read a clip's encoded bytes, whole."""
+def encoded_bytes(audio: AudioRef) -> bytes:
+    """Read a clip's encoded bytes, whole; :class:`BrokenAudio` when they are not there."""
     size = _size(audio)
     if audio.data is not None:
         return audio.data

@@ -40,7 +40,7 @@ def raiser(error: BaseException) -> Callable[[argparse.Namespace], int]:
 
 
 def test_the_verbs_of_the_command() -> None:
-    words = "demo doctor evaluate compare score transcribe recipes export profile push report inspect"
+    words = "demo doctor evaluate compare score transcribe recipes export profile push report inspect prepare-shards"
     assert set(VERBS) == set(words.split())
 
 

@@ -94,15 +94,33 @@ model-index:
     - type: wer
       value: 0.2
       name: 'WER (normaliser: basic)'
+      args:
+        normalizer: basic
+        interval:
+        - 0.17
+        - 0.2345
+        interval_level: 0.95
+        interval_by: speaker
     - type: cer
       value: 0.075
       name: 'CER (normaliser: basic)'
+      args:
+        normalizer: basic
+        interval:
+        - 0.05
+        - 0.1
+        interval_level: 0.95
+        interval_by: speaker
     - type: mer
       value: 0.45
       name: 'MER (normaliser: basic)'
+      args:
+        normalizer: basic
     - type: wil
       value: 0.6
       name: 'WIL (normaliser: basic)'
+      args:
+        normalizer: basic
 ---
 
 # whisper_ru
@@ -168,6 +186,12 @@ trained 88,154,880 of 241,734,912 parameters
 | frozen | encoder |
 | adapters | lora, r 32, alpha 64, dropout 0.05, merged True |
 
+## Provenance
+
+| | |
+|---|---|
+| seed | 7 |
+
 ## Limits
 
 - The rates hold for this test set; other microphones, accents, noise and topics were not measured.
@@ -205,7 +229,8 @@ def render(arguments: Arguments, baseline: dict[str, Any] | None = BASELINE, **r
     )
 
 
-def test_the_whole_card(tmp_path: Path) -> None:
+def test_the_whole_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_asr.hub.model_card.provenance_rows", lambda run_dir, arguments: [("seed", "7")])
     path = write_model_card(
         tmp_path,
         example_arguments(),
