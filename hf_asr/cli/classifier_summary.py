@@ -16,6 +16,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.hub.classifier_card import beats_guess, write_classifier_card
+from hf_asr.hub.trackers import end_trackers
 from hf_asr.training.freezing import TrainableReport
 
 
@@ -53,6 +54,7 @@ def summarize_classifier(
         notes=notes,
     )
     write_report([arguments.run_dir], rows=splits["test"].rows)
+    end_trackers(trainer, arguments, results, splits["test"].rows)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

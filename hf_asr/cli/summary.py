@@ -14,6 +14,7 @@ from hf_asr.evaluation.report import compare_results
 from hf_asr.evaluation.screen import SplitSize, end_of_run_screen, main_rate
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.hub.model_card import write_model_card
+from hf_asr.hub.trackers import end_trackers
 from hf_asr.training.freezing import TrainableReport
 from hf_asr.utterance import Drops
 
@@ -122,6 +123,7 @@ def summarize_run(
         usage=trainer.family.usage,
     )
     write_report([run_dir], rows=splits["test"].rows)
+    end_trackers(trainer, arguments, results, splits["test"].rows)
     screen = end_of_run_screen(
         name=arguments.experiment.name,
         run_dir=run_dir,

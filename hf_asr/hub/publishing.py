@@ -21,6 +21,7 @@ from hf_asr.hub.push import hub_api, is_private, link_or_copy, push_run
 from hf_asr.hub.run_files import PushFile, model_files, public_config
 from hf_asr.hub.secrets import check_secrets
 from hf_asr.hub.sending import send
+from hf_asr.hub.trackers import begin_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +112,9 @@ class PushSaves(TrainerCallback):
 
 
 def publish_while_training(trainer: Any, arguments: Arguments) -> None:
-    """Add what pushes during training, where ``hub.push`` and ``hub.push_every: save`` ask for it."""
+    """Add what pushes during training (``hub.push_every: save``), and give trackers the configuration."""
     hub = arguments.hub
+    begin_trackers(trainer, arguments)
     if hub.push and hub.push_every == "save" and trainer.args.should_save and not is_offline_mode():
         trainer.add_callback(PushSaves(arguments))
 

@@ -19,11 +19,11 @@ from hf_asr.errors import UserError
 
 def use(monkeypatch: pytest.MonkeyPatch, verb: str, run: Callable[[argparse.Namespace], int]) -> None:
     """Put a verb's module aside and a small one in its place."""
-    module = ModuleType(f"hf_asr.cli.{verb}", "Do one thing.")
+    module = ModuleType(f"hf_asr.cli.{cli.module_of(verb)}", "Do one thing.")
     module.EXAMPLE = f"hf-asr {verb} --config x.yaml a.b=1"  # type: ignore[attr-defined]
     module.add_arguments = add_arguments  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, f"hf_asr.cli.{verb}", module)
+    monkeypatch.setitem(sys.modules, f"hf_asr.cli.{cli.module_of(verb)}", module)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

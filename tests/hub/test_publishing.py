@@ -116,7 +116,7 @@ def test_a_failed_push_is_told_and_training_goes_on(
 
 def test_it_is_added_only_where_it_is_asked_for(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
     added: list[Any] = []
-    trainer = SimpleNamespace(args=SimpleNamespace(should_save=True), add_callback=added.append)
+    trainer = SimpleNamespace(args=SimpleNamespace(should_save=True, report_to=[]), add_callback=added.append)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     publish_while_training(trainer, arguments)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -50,10 +50,6 @@ MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["evaluation.generation.max_new_tokens=125"],
         ("evaluation.generation.max_new_tokens: expected at most 124", "found 125"),
     ),
-    "a push while offline": (
-        ["hub.push=true", "hub.repo=org/name"],
-        ("hub.push: expected to reach the Hub", "HF_HUB_OFFLINE", "hf-asr push"),
-    ),
     "a long word": (
         [f"experiment.name={'n' * 300}"],  # longer than a file's name may be, which it was looked up as
         ("experiment.name: expected a plain folder name",),
