@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="flac",
         help="flac: 16 bits at 16 kHz; flac24: 24 bits; opus: about a fifth, with loss; keep: the corpus's own bytes",
     )
-    parser.add_argument("--shard-mb", type=float, default=256, metavar="MB", help="most audio of a shard (default: 256)")
+    parser.add_argument("--shard-mb", type=float, default=256, metavar="MB", help="most audio in each (default: 256)")
     parser.add_argument(
         "--order",
         choices=("corpus", "sorted", "shuffled"),
@@ -80,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
         end_folder(folder, settings, data, made)
     for name, (records, drops) in made.items():
         clips, size = sum(record.clips for record in records), sum(record.bytes for record in records)
-        print(f"{name}: {clips:,} clips, {len(records):,} shards, {size / 1e6:,.1f} MB; left out: {drops.counts() or 0}")
+        print(
+            f"{name}: {clips:,} clips, {len(records):,} shards, {size / 1e6:,.1f} MB; left out: {drops.counts() or 0}"
+        )
     print(folder / "README.md")
     return 0
 

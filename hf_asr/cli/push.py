@@ -1,4 +1,4 @@
-"""Push a run's model, card, results and curves to the Hub; while offline, write what would be sent to RUN_DIR/to_push."""
+"""Push a run's model, card, results and curves to the Hub; offline, write what would be sent to RUN_DIR/to_push."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class TarShard:
     """
 
     def __init__(self, path: Path, extra: Sequence[str]) -> None:
-        self.archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
+        self.archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115, closed by close()
         self.extra = extra
         self.number = 0
 

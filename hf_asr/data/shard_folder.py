@@ -117,8 +117,13 @@ def readme(folder: Path, settings: ShardSettings, data: DataArguments, splits: M
     )
     section = yaml.safe_dump({"data": training_section(folder.name, settings, data)}, sort_keys=False)
     return README.format(
-        metadata=yaml.safe_dump(metadata, sort_keys=False).strip(), title=folder.resolve().name, rows=rows,
-        codec=settings.codec, order=settings.order, section=section.strip(), form=settings.form,
+        metadata=yaml.safe_dump(metadata, sort_keys=False).strip(),
+        title=folder.resolve().name,
+        rows=rows,
+        codec=settings.codec,
+        order=settings.order,
+        section=section.strip(),
+        form=settings.form,
     )
 
 
@@ -129,8 +134,8 @@ README = """---
 # {title}
 
 Clips with their transcripts in shards ({form}, {codec}, order: {order}), made by `hf-asr prepare-shards`. `shards.json`
-names every shard with its clips, seconds, bytes and SHA-256, and every clip that was left out; `sha256sum -c SHA256SUMS`
-says whether all is whole.
+names every shard with its clips, seconds, bytes and SHA-256, and every clip that was left out;
+`sha256sum -c SHA256SUMS` says whether all is whole.
 
 | split | clips | hours | shards | MB | left out |
 |---|---|---|---|---|---|

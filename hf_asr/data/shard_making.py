@@ -265,9 +265,7 @@ def _write(
 class _Shard:
     """The shard that is being filled; its file is begun with its first clip."""
 
-    def __init__(
-        self, split: str, number: int, folder: Path, settings: ShardSettings, extra: Sequence[str]
-    ) -> None:
+    def __init__(self, split: str, number: int, folder: Path, settings: ShardSettings, extra: Sequence[str]) -> None:
         self.writer, below, name = FORMS[settings.form]
         self.split, self.number, self.folder, self.extra = split, number, folder, extra
         self.name = os.path.join(below, name.format(split=split, number=number))
@@ -293,9 +291,7 @@ class _Shard:
         if self.file is not None:
             self.file.close()
             size, digest = finish(self.part, self.folder / self.name)
-        record = ShardRecord(
-            self.name, self.split, self.clips, self.seconds, size, digest, next_row, self.dropped
-        )
+        record = ShardRecord(self.name, self.split, self.clips, self.seconds, size, digest, next_row, self.dropped)
         place = self.folder / PROGRESS / f"{self.split}-{self.number:06d}.json"
         write_whole(place, json.dumps(asdict(record), ensure_ascii=False) + "\n")
         return record

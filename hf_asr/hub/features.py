@@ -94,7 +94,7 @@ def write_feature_shards(
 
 
 def _is_cached(split: PreparedSplit) -> bool:
-    """Tell whether a split's features are on disk; a stream's and those made on the fly are not, a bank holds states."""
+    """Tell whether a split's features are on disk; not so streams, live rows and banks."""
     return split.folder is not None and split.table is not None and set(COLUMNS) <= set(split.table.column_names)
 
 

@@ -130,8 +130,8 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
     if missing:
         raise UserError(
             f"training.report_to: expected trackers that are installed, found {', '.join(sorted(missing))}. Install "
-            "them (pip install 'hf_asr[trackers]' brings wandb, mlflow and trackio), or take them out: TensorBoard files "
-            "are always written."
+            "them (pip install 'hf_asr[trackers]' brings wandb, mlflow and trackio), or take them out: TensorBoard "
+            "files are always written."
         )
     check_precision(arguments, training)
     check_adapting(arguments, training)

@@ -62,9 +62,12 @@ def fields(clip: Utterance) -> tuple[object, ...]:
     return clip.id, clip.text, clip.speaker, clip.duration, clip.language, clip.label, extra
 
 
+@pytest.mark.parametrize("form", ["parquet", "webdataset"])
 @pytest.mark.parametrize("order", ["corpus", "sorted", "shuffled"])
-def test_a_run_reads_the_same_clips_from_the_shards(rows: datasets.Dataset, tmp_path: Path, order: str) -> None:
-    settings = make(rows, tmp_path, order=order)
+def test_a_run_reads_the_same_clips_from_the_shards(
+    rows: datasets.Dataset, tmp_path: Path, order: str, form: str
+) -> None:
+    settings = make(rows, tmp_path, order=order, form=form)
     originals = [Utterance.from_row(rows[index]) for index in row_order(rows, settings)]
     clips = read_back(tmp_path, settings)
     assert [fields(clip) for clip in clips] == [fields(clip) for clip in originals]

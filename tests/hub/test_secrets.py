@@ -78,9 +78,7 @@ def test_a_run_with_one_is_refused_by_file_and_line(tmp_path: Path, place: str) 
     assert file.name in str(told.value)
 
 
-def test_the_token_of_this_machine_is_found_whatever_its_form(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_of_this_machine_is_found_whatever_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "an odd one")
     run_dir = make_finished_run(tmp_path / "run")
     (run_dir / "README.md").write_text("---\nlanguage: en\n---\nsay an odd one\n")

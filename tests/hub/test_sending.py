@@ -1,4 +1,4 @@
-"""Pushing through faults: the real client against a stand-in that is slow, busy, cut off or in somebody else's hands."""
+"""Pushing through faults: the real client against a stand-in that is busy, cut off or in somebody else's hands."""
 
 from __future__ import annotations
 

@@ -94,6 +94,7 @@ def contents(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
+@pytest.mark.slow
 def test_wandb_offline(folder: Path, project_root: Path) -> None:
     track("wandb", folder, project_root)
     (run,) = (folder / "wandb").glob("offline-run-*")
@@ -106,6 +107,7 @@ def test_wandb_offline(folder: Path, project_root: Path) -> None:
     assert len(list(run.rglob("*.wav"))) >= 2
 
 
+@pytest.mark.slow
 def test_mlflow_in_files(folder: Path, project_root: Path) -> None:
     track("mlflow", folder, project_root)
     (artifacts,) = (path for path in (folder / "mlruns").glob("*/*/artifacts"))
@@ -117,6 +119,7 @@ def test_mlflow_in_files(folder: Path, project_root: Path) -> None:
     assert "0.25" in (artifacts.parent / "metrics" / "test" / "wer").read_text()
 
 
+@pytest.mark.slow
 def test_trackio_locally(folder: Path, project_root: Path) -> None:
     track("trackio", folder, project_root)
     kept = contents(folder / "trackio")
