@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write test_detailed_analysis.json as well: slices, confusions, loops, the worst utterances",
     )
+    parser.add_argument(
+        "--baseline", type=Path, metavar="DIR", help="run, or earlier output, that evaluation.also is compared with"
+    )
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="over the YAML's values")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Score, write, and print what came out; return 0."""
+    """Score, write, and print what came out; return 1 where a set lost more than evaluation.also_limits, else 0."""
     arguments = read_arguments(options)
     make_folder(options.output_dir)
 
@@ -58,10 +62,17 @@ def run(options: argparse.Namespace) -> int:
     # Without cpu=True, torchrun's processes on a machine without a GPU would not know of each other.
     state = PartialState(cpu=bool(arguments.training.get("use_cpu")) or not torch.accelerator.is_available())
     results = evaluate(
-        arguments, options.split, options.output_dir, state.device, options.save_predictions, options.detailed_analysis
+        arguments,
+        options.split,
+        options.output_dir,
+        state.device,
+        options.save_predictions,
+        options.detailed_analysis,
+        baseline=options.baseline,
     )
     if state.is_main_process:
         show(results, options)
+        return show_other_sets(arguments, options)
     return 0
 
 
@@ -119,6 +130,7 @@ def evaluate(
         device: Where to decode.
         save_predictions: Whether to write test_predictions.csv.
         detailed_analysis: Whether to write test_detailed_analysis.json.
+        baseline: Folder with earlier results of ``evaluation.also``, which is scored beside the test split.
 
     Returns:
         What test_results.json holds.
@@ -127,9 +139,10 @@ def evaluate(
         UserError: The model, the corpus or the folder cannot be used, or an analysis of a classifier is wanted.
     """
     from hf_asr.data.corpora import build_splits
+    from hf_asr.evaluation.also import compare_with, score_sets
     from hf_asr.evaluation.run import score_split
     from hf_asr.features.prepare import prepare_splits
-    from hf_asr.inference.generate import resolve_conditions
+    from hf_asr.inference.generate import on_main, resolve_conditions
     from hf_asr.models import get_family
 
     seed = arguments.experiment.seed
@@ -146,7 +159,7 @@ def evaluate(
     encoder = family.make_encoder(processor, model.config, arguments)
     prepared = prepare_splits(splits, encoder, arguments, trained_on=())
     conditions = resolve_conditions(family, arguments, device, model.dtype)
-    return score_split(
+    results = score_split(
         model,
         family,
         processor,
@@ -159,6 +172,10 @@ def evaluate(
         about={"model": arguments.model.name_or_path},
         detailed_analysis=detailed_analysis,
     )
+    if split == "test" and arguments.evaluation.also:
+        score_sets(model, family, processor, conditions, arguments, output_dir, "test")
+        on_main(compare_with, arguments, output_dir, baseline)
+    return results
 
 
 def show(results: Mapping[str, Any], options: argparse.Namespace) -> None:
@@ -195,3 +212,18 @@ def show_rest(results: Mapping[str, Any], options: argparse.Namespace) -> None:
     print(options.output_dir / "test_results.json")
     if options.detailed_analysis:
         print(options.output_dir / "test_detailed_analysis.json")
+
+
+def show_other_sets(arguments: Arguments, options: argparse.Namespace) -> int:
+    """Print the sets of evaluation.also; return 1 where one lost more than it may, else 0."""
+    if options.split != "test" or not arguments.evaluation.also:
+        return 0
+    from hf_asr.evaluation.guardrails import exceeded, lines, read_guardrails
+
+    found = read_guardrails(options.output_dir)
+    print(*(f"{name}: {line}" for name, line in lines(found)), sep="\n")
+    if arguments.evaluation.also_limits and options.baseline is None:
+        print("evaluation.also_limits: not checked, there is nothing to compare with; give --baseline", file=sys.stderr)
+    if message := exceeded(found):
+        print(f"hf-asr evaluate: {message}", file=sys.stderr)
+    return 1 if message else 0
