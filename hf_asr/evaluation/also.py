@@ -217,7 +217,10 @@ def _other_set(arguments: Arguments, name: str, item: Any) -> OtherSet:
     builtin = item == BUILTIN
     given: dict[str, Any] = {} if builtin else dict(item)
     own = {key: given.pop(key) for key in OWN_FIELDS if key in given}
-    evaluation = replace(arguments.evaluation, normalizer=own.get("normalizer") or arguments.evaluation.normalizer)
+    # Columns of the test split's corpus need not be in another one.
+    evaluation = replace(
+        arguments.evaluation, slices=[], normalizer=own.get("normalizer") or arguments.evaluation.normalizer
+    )
     limit = own.get("limit")
     data = arguments.data if builtin else _data_of(arguments.data, given, limit)
     return OtherSet(name, replace(arguments, data=data, evaluation=evaluation), builtin)
