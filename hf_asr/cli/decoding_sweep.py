@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_asr.cli.loading import load_for, make_folder, on_this_device
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.evaluation.sweep import Knob, grid, markdown, overrides, read_knobs, row_name, summarize_sweep
+
+if TYPE_CHECKING:
+    from hf_asr.features.cache import PreparedSplit
 
 
 def check_split(split: str | None) -> str:
@@ -40,6 +44,8 @@ def run_sweep(options: argparse.Namespace, read: Any) -> int:
     """
     split = check_split(options.split)
     knobs = read_knobs(options.sweep)
+    if options.long_form:
+        raise UserError("--sweep: expected clips, found --long-form; sweep on clips, or give one setting at a time")
     arguments = [read(options, overrides(knobs, row)) for row in grid(knobs)]
 
     make_folder(options.output_dir)
@@ -59,7 +65,7 @@ def score_rows(
 ) -> list[Mapping[str, Any]]:
     """Score every row into ``folder/sweep/ROW``; rows that are there, of the same clips and model, are kept."""
     from hf_asr.evaluation.run import same_results, score_split
-    from hf_asr.inference.generate import on_main, resolve_conditions
+    from hf_asr.inference.generate import generate_dataset, on_main, resolve_conditions
 
     loaded = load_for(arguments[0], split, state.device)
     family, prepared = loaded.family, loaded.prepared
@@ -68,6 +74,7 @@ def score_rows(
     conditions = [resolve_conditions(family, row, state.device, loaded.model.dtype) for row in arguments]
     for one in conditions:
         family.check_decoding(loaded.model, one.generation)
+    generate_dataset(loaded.model, family, loaded.processor, first_clips(prepared, conditions[0].batch_size), conditions[0])
     results, name = list[Mapping[str, Any]](), arguments[0].model.name_or_path
     for number, (row, one, settings) in enumerate(zip(arguments, conditions, grid(knobs), strict=True), 1):
         place = folder / "sweep" / row_name(settings)
@@ -82,6 +89,14 @@ def score_rows(
             tell(state, f"{number} of {len(arguments)}: {place.name}: kept")
         results.append(found)
     return results
+
+
+def first_clips(prepared: PreparedSplit, number: int) -> PreparedSplit:
+    """Return the first clips of a split, to warm up on: a device's first batch is slow, and the first row's it is not."""
+    number = min(number, len(prepared.rows))
+    assert prepared.table is not None
+    rows: Any = [prepared.rows[place] for place in range(number)]
+    return replace(prepared, rows=rows, table=prepared.table.select(range(number)), corpus=None)
 
 
 def tell(state: Any, line: str) -> None:

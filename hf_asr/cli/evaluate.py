@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_asr.cli.loading import load_for, make_folder, on_this_device
-from hf_asr.config.arguments import SPLITS, Arguments
+from hf_asr.cli.long_form import overrides_of, run_long_form
+from hf_asr.config.arguments import LONG_FORMS, SPLITS, Arguments
 from hf_asr.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="try decoding settings out on validation: num_beams=1,5; several make a grid",
     )
+    parser.add_argument(
+        "--long-form",
+        choices=LONG_FORMS,
+        help="decode whole recordings: moving on by timestamps, or in windows cut at quiet points",
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="what a Whisper is told to have come before a recording")
+    parser.add_argument(
+        "--condition-on-previous-text", action="store_true", help="tell a Whisper what it wrote before each window"
+    )
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="over the YAML's values")
 
 
@@ -61,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
 
         return run_sweep(options, read_arguments)
     options.split = options.split or "test"
-    arguments = read_arguments(options)
+    arguments = read_arguments(options, overrides_of(options))
+    if arguments.evaluation.long_form:
+        return run_long_form(arguments, options)
     make_folder(options.output_dir)
     state = on_this_device(arguments)
     results = evaluate(

@@ -55,6 +55,19 @@ def check_also(tree: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def check_long_form(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Check what only decoding of whole recordings reads."""
+    evaluation = section_of(tree, "evaluation")
+    method = evaluation.get("long_form")
+    if evaluation.get("prompt") and method is None:
+        yield "evaluation.prompt: expected evaluation.long_form beside it, found none. Set it to sequential or chunked."
+    if evaluation.get("condition_on_previous_text") is True and method != "sequential":
+        yield (
+            "evaluation.condition_on_previous_text: expected evaluation.long_form: sequential, whose windows follow "
+            f"each other, found {found(method)}. Remove one of them."
+        )
+
+
 def _check_set(name: str, item: Any) -> Iterator[str]:
     path = f"evaluation.also.{name}"
     if not SET_NAME.fullmatch(name):
