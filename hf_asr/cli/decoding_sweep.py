@@ -74,7 +74,9 @@ def score_rows(
     conditions = [resolve_conditions(family, row, state.device, loaded.model.dtype) for row in arguments]
     for one in conditions:
         family.check_decoding(loaded.model, one.generation)
-    generate_dataset(loaded.model, family, loaded.processor, first_clips(prepared, conditions[0].batch_size), conditions[0])
+    generate_dataset(
+        loaded.model, family, loaded.processor, first_clips(prepared, conditions[0].batch_size), conditions[0]
+    )
     results, name = list[Mapping[str, Any]](), arguments[0].model.name_or_path
     for number, (row, one, settings) in enumerate(zip(arguments, conditions, grid(knobs), strict=True), 1):
         place = folder / "sweep" / row_name(settings)
@@ -92,7 +94,7 @@ def score_rows(
 
 
 def first_clips(prepared: PreparedSplit, number: int) -> PreparedSplit:
-    """Return the first clips of a split, to warm up on: a device's first batch is slow, and the first row's it is not."""
+    """Return the first clips of a split, to warm up on: the first batch is slow, which says nothing of the first row."""
     number = min(number, len(prepared.rows))
     assert prepared.table is not None
     rows: Any = [prepared.rows[place] for place in range(number)]

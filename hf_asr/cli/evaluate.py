@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_asr.cli.loading import load_for, make_folder, on_this_device
-from hf_asr.cli.long_form import overrides_of, run_long_form
 from hf_asr.config.arguments import LONG_FORMS, SPLITS, Arguments
 from hf_asr.errors import UserError
 
@@ -71,8 +70,10 @@ def run(options: argparse.Namespace) -> int:
 
         return run_sweep(options, read_arguments)
     options.split = options.split or "test"
-    arguments = read_arguments(options, overrides_of(options))
+    arguments = read_arguments(options, long_form_overrides(options))
     if arguments.evaluation.long_form:
+        from hf_asr.cli.long_form import run_long_form
+
         return run_long_form(arguments, options)
     make_folder(options.output_dir)
     state = on_this_device(arguments)
@@ -89,6 +90,16 @@ def run(options: argparse.Namespace) -> int:
         show(results, options)
         return show_other_sets(arguments, options)
     return 0
+
+
+def long_form_overrides(options: argparse.Namespace) -> list[str]:
+    """Return this verb's own options on whole recordings as ``key=value``."""
+    given = {
+        "long_form": options.long_form,
+        "prompt": options.prompt,
+        "condition_on_previous_text": options.condition_on_previous_text or None,
+    }
+    return [f"evaluation.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
 
 
 def read_arguments(options: argparse.Namespace, more: Sequence[str] = ()) -> Arguments:

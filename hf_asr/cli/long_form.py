@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 SEGMENTS = "test_segments.jsonl"
 
 
-def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Return the verb's own options on long form as ``key=value``."""
-    given = {
-        "long_form": options.long_form,
-        "prompt": options.prompt,
-        "condition_on_previous_text": options.condition_on_previous_text or None,
-    }
-    return [f"evaluation.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-
-
 def run_long_form(arguments: Arguments, options: argparse.Namespace) -> int:
     """Decode recordings, score them, write test_results.json and test_segments.jsonl, print; return 0.
 
@@ -92,7 +82,9 @@ def score_recordings(
     decoder = make_decoder(family, model, processor, arguments, conditions)
     written = write_down(decoder, model, recordings, conditions.dtype)
     if not written.segments:
-        raise UserError("--long-form: expected recordings that can be decoded, found none: " + "; ".join(drops.lines(3)))
+        raise UserError(
+            "--long-form: expected recordings that can be decoded, found none: " + "; ".join(drops.lines(3))
+        )
     drops.merge(written.drops)
     about = {**conditions.as_dict(), "generation": dict(decoder.options)}
     return on_main(write_scores, arguments, recordings, written, decoder, drops, about, options)
@@ -137,9 +129,7 @@ def write_scores(
     )
 
 
-def facts(
-    arguments: Arguments, recordings: Sequence[Recording], written: Written, decoder: Decoder
-) -> dict[str, Any]:
+def facts(arguments: Arguments, recordings: Sequence[Recording], written: Written, decoder: Decoder) -> dict[str, Any]:
     """Return what stands under ``long_form`` in test_results.json."""
     from hf_asr.evaluation.long_form import timestamp_errors
 

@@ -51,8 +51,8 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         argv: They; by default those of this process.
 
     Returns:
-        0 done, 1 for a result that is not what was asked for, 2 for something impossible, 130 interrupted. Every rank returns it; ranks other than 0 put their number
-        before the message, since the mistake may be theirs alone.
+        0 done, 1 for a result that is not what was asked for, 2 for something impossible, 130 interrupted. Every rank
+        returns it; ranks other than 0 put their number before the message, since the mistake may be theirs alone.
     """
     drop_known_warnings()
     try:

@@ -1,4 +1,4 @@
-"""What ``evaluation.also`` and its limits may say: checked once all files are merged, since they refer to each other."""
+"""What ``evaluation.also``, its limits and long form may say, checked once all files are merged."""
 
 from __future__ import annotations
 

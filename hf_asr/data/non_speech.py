@@ -1,8 +1,8 @@
 """The built-in set of clips in which nobody speaks: whatever a model writes for them is invented.
 
-24 clips of 1 to 25 s, made here from a fixed seed, the same bytes on every machine with the same numpy: digital
+24 clips of 1 to 25 s, made here from fixed seeds, the same on every machine with the same numpy: digital
 silence, noise of several colours and levels, noise that swells and fades as speech does, mains hum, tones, chords that
-change as music does, clicks. They are made by formulas and not recorded: rooms, streets and real music are other sounds.
+change as music does, clicks. They are made by formulas and not recorded: rooms, streets and music are other sounds.
 """
 
 from __future__ import annotations

@@ -103,14 +103,12 @@ def _recording(name: str, group: Sequence[Utterance], language: str | None) -> R
     whole = [row for row in parts if not row.audio.start and row.audio.end is None]
     if whole and len(parts) > 1:
         raise UserError(
-            f"{name}: expected either one row for the whole file or rows with start and end, found {len(whole)} for the "
-            f"whole of it among {len(parts)}. Remove the others."
+            f"{name}: expected either one row for the whole file or rows with start and end, found {len(whole)} for "
+            f"the whole of it among {len(parts)}. Remove the others."
         )
     audio = replace(parts[0].audio, start=0.0, end=None)
     duration = duration_of(audio)
-    stretches = (
-        () if whole else tuple(Stretch(row.audio.start, row.audio.end or duration, row.text) for row in parts)
-    )
+    stretches = () if whole else tuple(Stretch(row.audio.start, row.audio.end or duration, row.text) for row in parts)
     joiner = "" if cer_first(language or parts[0].language) else " "
     speakers = {row.speaker for row in parts}
     text = joiner.join(row.text for row in parts if row.text)

@@ -60,9 +60,7 @@ def write_non_speech(
     scored = joined(rows, hypotheses)
     texts = [apply_pipeline(normalizer, row.hypothesis) for row in scored]
     sounds = dict(zip(rows["id"], rows["sound"], strict=True))
-    clips = [
-        (sounds[row.id], len(text.split()), row.duration or 0.0) for row, text in zip(scored, texts, strict=True)
-    ]
+    clips = [(sounds[row.id], len(text.split()), row.duration or 0.0) for row, text in zip(scored, texts, strict=True)]
     results = {"kind": KIND, **_sums(clips), "normalizer": normalizer}
     results["by_sound"] = {
         sound: _sums([clip for clip in clips if clip[0] == sound]) for sound in dict.fromkeys(clip[0] for clip in clips)

@@ -40,9 +40,13 @@ def _of_run(found: Sequence[Guardrail], name: str, colours: Sequence[int]) -> Ma
     known = all(item.before is not None for item in found)
     rows = [Row(item.name, _bars(item, known), f"{rate_name(item.rate)}, {item.clips:,} clips") for item in found]
     series = ["before", "after"] if known else ["after"]
-    plot = interval_plot(rows, series=series, title=name or "Other sets, 95 % intervals", colours=colours[-len(series) :])
+    plot = interval_plot(
+        rows, series=series, title=name or "Other sets, 95 % intervals", colours=colours[-len(series) :]
+    )
     silent = [item for item in found if item.words_per_minute is not None]
-    return join([warning, plot, table(HEAD, [_cells(item) for item in found], numbers=(2, 4, 5)), *map(_silence, silent)])
+    return join(
+        [warning, plot, table(HEAD, [_cells(item) for item in found], numbers=(2, 4, 5)), *map(_silence, silent)]
+    )
 
 
 def _bars(item: Guardrail, known: bool) -> list[Bar]:

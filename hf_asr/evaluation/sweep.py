@@ -124,7 +124,11 @@ def markdown(found: Mapping[str, Any]) -> str:
     """Return sweep.json as a table for people."""
     rate, names = found["rate"].upper(), list(found["knobs"])
     head = [*names, f"{rate} %, 95 % interval", "against the best, points", "RTFx", "S", "D", "I"]
-    lines = [_line(head), _line(["---"] * len(head)), *(_line(_cells(row, names, found["rate"])) for row in found["rows"])]
+    lines = [
+        _line(head),
+        _line(["---"] * len(head)),
+        *(_line(_cells(row, names, found["rate"])) for row in found["rows"]),
+    ]
     chosen = (
         f"Best on {found['split']} ({found['num_utterances']:,} clips, normalizer {found['normalizer']}): "
         f"{words(found['best'])}."
@@ -154,7 +158,9 @@ def _read_knob(text: str) -> Knob:
     try:
         values = parse_yaml(f"[{given}]")
     except ConfigError as error:
-        raise UserError(f"--sweep {name}: expected values with commas between them, found '{given}': {error}") from error
+        raise UserError(
+            f"--sweep {name}: expected values with commas between them, found '{given}': {error}"
+        ) from error
     if any(value is None for value in values) or len({json.dumps(value) for value in values}) < len(values):
         raise UserError(f"--sweep {name}: expected values that differ, and none empty, found '{given}'; mend the list")
     return Knob(name, tuple(values))

@@ -133,8 +133,8 @@ def _whisper(transcriber: Transcriber, arguments: Arguments, conditions: Conditi
     lacking = missing_timestamps(transcriber.model)
     if method == SEQUENTIAL and lacking:
         raise UserError(
-            f"evaluation.long_form: expected a checkpoint with timestamps, by which sequential decoding moves on, found "
-            f"that {lacking}. Use chunked."
+            f"evaluation.long_form: expected a checkpoint with timestamps, by which sequential decoding moves on, "
+            f"found that {lacking}. Use chunked."
         )
     options = {**LOOPS, **(NO_SPEECH if method == SEQUENTIAL else {}), **conditions.generation}
     told: dict[str, Any] = {}
