@@ -24,7 +24,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 LONG_FORMS = ("sequential", "chunked")
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split")
+COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split", "start", "end")
 # What another corpus, as a split or as one of data.sources, may say for itself. The section's other keys hold for all
 # clips alike: one set there would be read by nothing.
 CORPUS_KEYS = (

@@ -32,6 +32,8 @@ from hf_asr.utterance import Drops
 logger = logging.getLogger(__name__)
 
 SPLIT = "test"
+# Keys of the data section that say which corpus it is.
+OF_A_CORPUS = ("corpus", "path", "transcripts", "name", "subset", "columns")
 
 
 @dataclass(frozen=True)
@@ -227,13 +229,16 @@ def _other_set(arguments: Arguments, name: str, item: Any) -> OtherSet:
 
 
 def _data_of(data: DataArguments, given: Mapping[str, Any], limit: int | None) -> DataArguments:
-    """Return the data section of a set: its corpus is a mapping in the place of the test split's name."""
+    """Return the data section of a set: its corpus is a mapping in the place of the test split's name.
+
+    A set that names a place is another corpus, with columns of its own; one that does not is the same corpus.
+    """
     default = asdict(DataArguments())
     shared = {key: given[key] for key in ("language", "min_seconds", "max_seconds") if key in given}
-    nothing = {key: default[key] for key in ("corpus", "path", "transcripts", "name", "subset", "sources", "columns")}
-    own = {"corpus": data.corpus, **given}
-    if own["corpus"] == data.corpus and data.columns:
-        own.setdefault("columns", data.columns)
+    nothing = {key: default[key] for key in (*OF_A_CORPUS, "sources")}
+    elsewhere = {"corpus", "path", "transcripts", "name"} & set(given)
+    kept = ("corpus",) if elsewhere else OF_A_CORPUS
+    own = {key: value for key in kept if (value := asdict(data)[key]) not in (None, "", {})} | dict(given)
     limits = {SPLIT: limit} if limit else {}
     changed = {"streaming": False, "splits": {SPLIT: own}, "limit": limits}
     return replace(data, **nothing | shared | changed)

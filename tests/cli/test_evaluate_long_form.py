@@ -32,10 +32,16 @@ def yaml(tmp_path: Path) -> Path:
     noise = 0.1 * np.random.default_rng(0).standard_normal(SECONDS * SAMPLE_RATE)
     (tmp_path / "talk.wav").write_bytes(encode(noise.astype(np.float32), SAMPLE_RATE, "wav"))
     rows = [["path", "start", "end", "text", "split"]]
-    rows += [["talk.wav", second, second + 0.9, "hi" if second < SECONDS - 1 else "bye", "test"] for second in range(SECONDS)]
+    said = ["hi"] * (SECONDS - 1) + ["bye"]
+    rows += [["talk.wav", second, second + 0.9, text, "test"] for second, text in enumerate(said)]
     with (tmp_path / "parts.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    return tiny_yaml(tmp_path, tmp_path / "nothing", tmp_path / "parts.csv")
+    yaml = tiny_yaml(tmp_path, tmp_path / "nothing", tmp_path / "parts.csv")
+    sections = json.loads(yaml.read_text())
+    sections["data"]["columns"] |= {"start": "start", "end": "end"}
+    del sections["evaluation"]["generation"]
+    yaml.write_text(json.dumps(sections))
+    return yaml
 
 
 def evaluated(output: Path, model: Path, yaml: Path, *words: str) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def evaluated(output: Path, model: Path, yaml: Path, *words: str) -> dict[str, A
 def test_sequential_scores_the_joined_text_and_the_times(
     speaker: Path, yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--long-form", "sequential", "evaluation.generation={}", "--save-predictions")
+    words = ("--long-form", "sequential", "--save-predictions")
     found = evaluated(tmp_path / "out", speaker, yaml, *words)
     # 31 times "hi" against 30 and a "bye": one substitution, whatever the segments are.
     assert (found["num_utterances"], found["num_words"], found["substitutions"], found["insertions"]) == (1, 31, 1, 0)
@@ -65,10 +71,14 @@ def test_sequential_scores_the_joined_text_and_the_times(
 
 
 def test_chunked_decodes_windows_and_compares_no_times(speaker: Path, yaml: Path, tmp_path: Path) -> None:
-    found = evaluated(tmp_path / "out", speaker, yaml, "--long-form", "chunked", "evaluation.generation={}")
+    found = evaluated(tmp_path / "out", speaker, yaml, "--long-form", "chunked")
     assert found["long_form"]["timestamps"] is None and "without" in found["long_form"]["no_timestamps"]
-    # Windows of at most 4 s, cut in their second half: 8 to 15 of them, one "hi" each.
-    assert 8 <= found["hits"] <= 15 and found["deletions"] == 31 - found["hits"] - found["substitutions"]
+    (line,) = (tmp_path / "out" / "test_segments.jsonl").read_text().splitlines()
+    windows = json.loads(line)["segments"]
+    # Windows of at most 4 s, cut in their second half, one behind the other; "hi" in each.
+    assert 8 <= len(windows) <= 16 and all("hi" in window["text"] for window in windows)
+    assert (windows[0]["start"], windows[-1]["end"]) == (0.0, SECONDS)
+    assert all(one["end"] == other["start"] for one, other in zip(windows, windows[1:], strict=False))
 
 
 def test_prompts_and_earlier_text_are_told_and_not_scored(speaker: Path, yaml: Path, tmp_path: Path) -> None:
@@ -83,8 +93,8 @@ def test_prompts_and_earlier_text_are_told_and_not_scored(speaker: Path, yaml: P
 
 
 def test_a_ctc_model_decodes_windows_and_has_times_for_each_word(yaml: Path, tmp_path: Path) -> None:
-    model = TINY["ctc"](tmp_path / "ctc")
-    found = evaluated(tmp_path / "out", model, yaml, "--long-form", "chunked", "evaluation.generation={}")
+    model = Path(TINY["ctc"](tmp_path).model.name_or_path)
+    found = evaluated(tmp_path / "out", model, yaml, "--long-form", "chunked")
     assert found["long_form"]["no_timestamps"] == "" and found["long_form"]["timestamps"]["end"]["num_known"] == 31
 
 
@@ -108,17 +118,18 @@ def test_what_does_not_go_together(
 
 def test_models_that_cannot_are_told_apart(yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = ["--config", str(yaml), "--output-dir", str(tmp_path / "out"), "--long-form", "sequential"]
-    for family, message in (("ctc", "expected chunked for a ctc model"),):
-        model = TINY[family](tmp_path / family)
-        assert main(["evaluate", "--model", str(model), *shared, "evaluation.generation={}"]) == 2
-        assert message in capsys.readouterr().err
+    for family in ("ctc", "moonshine"):
+        (tmp_path / family).mkdir()
+        model = TINY[family](tmp_path / family).model.name_or_path
+        assert main(["evaluate", "--model", model, *shared]) == 2
+        assert f"expected chunked for a {family} model" in capsys.readouterr().err
 
 
 def test_short_recordings_are_refused(
     speaker: Path, yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = make_tiny_corpus(tmp_path / "short", train=1, validation=1, test=2)
-    words = ["--long-form", "chunked", f"data.path={corpus}", "--output-dir", str(tmp_path / "out")]
+    words = ["--long-form", "chunked", f"data.path={corpus}", "data.columns.start=null", "data.columns.end=null", "--output-dir", str(tmp_path / "out")]
     assert main(["evaluate", "--model", str(speaker), "--config", str(yaml), *words]) == 2
     assert "--long-form: expected recordings longer than 30 s, found 2" in capsys.readouterr().err
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_asr.config.arguments import DataArguments
+from hf_asr.data import manifest
 from hf_asr.data.audio import SAMPLE_RATE, encode
 from hf_asr.data.recordings import Recording, Stretch, check_long, recordings_of
 from hf_asr.errors import UserError
@@ -60,3 +62,18 @@ def test_short_recordings_alone_are_refused(seconds: tuple[float, ...], refused:
             check_long(recordings, "--long-form")
     else:
         check_long(recordings, "--long-form")
+
+
+def test_a_manifest_names_its_columns_of_times(tmp_path: Path) -> None:
+    path = wav(tmp_path / "talk.wav", 10)
+    (tmp_path / "m.csv").write_text(
+        f"path,text,begin,end\n{path},one,0,2\n{path},two,2.5,4\n{path},bad,4,3\n{path},no,x,9\n"
+    )
+    named = {"start": "begin", "end": "end"}
+    drops = Drops()
+    read = manifest.read(DataArguments(corpus="manifest", path=str(tmp_path / "m.csv"), columns=named), "train", drops)
+    assert [(row.text, row.audio.start, row.audio.end) for row in read] == [("one", 0, 2), ("two", 2.5, 4)]
+    assert [detail for _, detail in drops.reasons["bad_row"]] == [
+        "line 4: no stretch of a file: begin '4', end '3'",
+        "line 5: no stretch of a file: begin 'x', end '9'",
+    ]

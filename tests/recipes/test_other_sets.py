@@ -77,13 +77,13 @@ def test_evaluate_repeats_the_sets_and_compares(run: Path, tmp_path: Path, capsy
 
 
 def test_a_resumed_run_keeps_the_baselines_it_has_and_fails_past_a_limit(
-    run: Path, made: tuple[Path, list[str]], attack: Attack
+    run: Path, made: tuple[Path, list[str]]
 ) -> None:
     baseline = run / "also" / "german" / "baseline" / "test_results.json"
     baseline.write_text(json.dumps(json.loads(baseline.read_text()) | {"wer": 0.0}))
     yaml, words = made
-    outcome = attack.recipe(
-        "finetune_seq2seq", "--config", yaml, *words, "training.resume_from_checkpoint=true"
+    outcome = Attack().recipe(
+        "finetune_seq2seq", yaml, *words, "training.resume_from_checkpoint=true"
     )  # fmt: skip
     assert outcome.code == 1
     assert "evaluation.also_limits: german +" in outcome.last and "The run is whole" in outcome.last
@@ -92,14 +92,14 @@ def test_a_resumed_run_keeps_the_baselines_it_has_and_fails_past_a_limit(
 
 
 def test_a_set_that_cannot_be_read_is_told_before_training(
-    made: tuple[Path, list[str]], attack: Attack, tmp_path: Path
+    made: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "empty.csv").write_text("path,text\n")
     yaml, _ = made
     for path, found in (("nowhere.csv", "nowhere.csv"), ("empty.csv", "found none left")):
         sets = {"other": {"corpus": "manifest", "path": str(tmp_path / path)}}
-        outcome = attack.recipe(
-            "finetune_seq2seq", "--config", yaml, f"evaluation.also={json.dumps(sets)}", f"experiment.name=x{path}"
+        outcome = Attack().recipe(
+            "finetune_seq2seq", yaml, f"evaluation.also={json.dumps(sets)}", f"experiment.name=x{path}"
         )
         outcome.assert_refused("evaluation.also.other: ", found)
         assert not (yaml.parent / "runs" / f"x{path}" / "checkpoints").exists()
