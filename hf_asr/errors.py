@@ -9,3 +9,7 @@ class UserError(ValueError):
     Verbs and recipes print it as one line on stderr and end with exit code 2. Our own invariants use
     ``assert`` instead.
     """
+
+
+class RunFailed(Exception):
+    """A run did all that was asked, and its result is not what was asked for: exit code 1 in place of 0."""

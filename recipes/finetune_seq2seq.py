@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     # Heavy libraries come after the configuration was found right.
     from hf_asr.cli.summary import summarize_run
     from hf_asr.data.corpora import build_splits, check_streams
-    from hf_asr.evaluation.run import score_baseline, score_split
+    from hf_asr.evaluation.also import check_limits, score_after, score_before
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import check_augmentation
     from hf_asr.hub.publishing import publish_run, publish_while_training
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Baseline: the untouched model ----
     conditions = resolve_conditions(family, arguments, training.device, model.dtype)
     test, left_out = prepared["test"], splits["test"].drops
-    baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
+    baseline = score_before(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
     prepared = drop_suspicious(model, family, processor, prepared, conditions, arguments, run_dir)
 
     # ---- Training ----
@@ -75,12 +75,13 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
     model = load_best(family, arguments, best, processor).to(training.device)
-    results = score_split(model, family, processor, test, conditions, arguments, run_dir / "test", left_out=left_out)
+    results = score_after(model, family, processor, test, conditions, arguments, run_dir, left_out=left_out)
 
     # ---- Card, summary, Hub ----
     if training.should_save:
         notes = family.notes(arguments, processor)
         summarize_run(arguments, splits, prepared, trainer, trainable, baseline, results, notes)
+        check_limits(run_dir)
         publish_run(arguments, prepared)
 
 

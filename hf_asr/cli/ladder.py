@@ -15,11 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hf_asr.cli.outcome import IMPOSSIBLE
+from hf_asr.cli.outcome import IMPOSSIBLE, PROBLEM
 from hf_asr.config.arguments import Arguments
 from hf_asr.config.ladder import Ladder, Row, run_name
 from hf_asr.config.parser import load_arguments, save_arguments
 from hf_asr.errors import UserError
+from hf_asr.evaluation.guardrails import exceeded, read_guardrails
 from hf_asr.evaluation.ladder import RunScores, read_scores
 from hf_asr.evaluation.ladder_table import LadderTable, RowResult, as_csv, as_json, build_table, markdown, screen
 from hf_asr.evaluation.report import PREDICTIONS, RESULTS
@@ -111,6 +112,11 @@ def is_done(arguments: Arguments) -> bool:
     return (arguments.run_dir / "test" / RESULTS).is_file()
 
 
+def lost_too_much(arguments: Arguments, code: int) -> bool:
+    """Tell whether a run ended with 1 because of ``evaluation.also_limits``: it is whole, and its result counts."""
+    return code == PROBLEM and bool(exceeded(read_guardrails(arguments.run_dir)))
+
+
 def run_one(ladder: Ladder, name: str, arguments: Arguments, scripts: Path) -> str:
     """Run one configuration to its end, from its newest checkpoint if it was begun before.
 
@@ -128,7 +134,7 @@ def run_one(ladder: Ladder, name: str, arguments: Arguments, scripts: Path) -> s
     with log.open("w", encoding="utf-8") as file:
         code = wait_for(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT))
     failure = arguments.run_dir / FAILURE
-    message = "" if code == 0 and is_done(arguments) else last_words(log, code)
+    message = "" if is_done(arguments) and (code == 0 or lost_too_much(arguments, code)) else last_words(log, code)
     if message:
         arguments.run_dir.mkdir(parents=True, exist_ok=True)
         failure.write_text(message + "\n", encoding="utf-8")

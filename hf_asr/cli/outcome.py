@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hf_asr.cli.warnings import drop_known_warnings
-from hf_asr.errors import UserError
+from hf_asr.errors import RunFailed, UserError
 
 DONE, PROBLEM, IMPOSSIBLE = 0, 1, 2
 # What a shell reports for a program ended by Ctrl-C.
@@ -51,14 +51,17 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         argv: They; by default those of this process.
 
     Returns:
-        0 done, 2 for something impossible, 130 interrupted. Every rank returns it; ranks other than 0 put their number
-        before the message, since the mistake may be theirs alone.
+        0 done, 1 for a result that is not what was asked for, 2 for something impossible, 130 interrupted. Every rank
+        returns it; ranks other than 0 put their number before the message, since the mistake may be theirs alone.
     """
     drop_known_warnings()
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         return tell(str(error))
+    except RunFailed as error:
+        tell(str(error))
+        return PROBLEM
     except OSError as error:
         message = disk_message(error)
         if message is None:

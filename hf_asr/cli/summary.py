@@ -10,6 +10,7 @@ from rich.console import Console
 from hf_asr.cli.run_report import write_report
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
+from hf_asr.evaluation.guardrails import lines, read_guardrails
 from hf_asr.evaluation.report import compare_results
 from hf_asr.evaluation.screen import SplitSize, end_of_run_screen, main_rate
 from hf_asr.features.cache import PreparedSplit
@@ -111,6 +112,7 @@ def summarize_run(
     notes = [*notes, *(warning for split in splits.values() for warning in split.warnings)]
     rate = main_rate(arguments.data.language)
     difference = compare_results(run_dir / "baseline", run_dir / "test", rate=rate) if baseline else None
+    guardrails = read_guardrails(run_dir)
     write_model_card(
         run_dir,
         arguments,
@@ -121,6 +123,7 @@ def summarize_run(
         notes=notes,
         difference=difference,
         usage=trainer.family.usage,
+        guardrails=guardrails,
     )
     write_report([run_dir], rows=splits["test"].rows)
     end_trackers(trainer, arguments, results, splits["test"].rows)
@@ -134,5 +137,6 @@ def summarize_run(
         baseline=baseline,
         difference=difference,
         language=arguments.data.language,
+        also=list(lines(guardrails)),
     )
     Console().print(screen)

@@ -22,8 +22,9 @@ WINDOWS = ("full", "thinned", "clip")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # "kernels-community/..." names are left out: they load code from the Hub, and nothing here executes remote code.
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+LONG_FORMS = ("sequential", "chunked")
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split")
+COLUMNS = ("id", "audio", "text", "speaker", "duration", "label", "split", "start", "end")
 # What another corpus, as a split or as one of data.sources, may say for itself. The section's other keys hold for all
 # clips alike: one set there would be read by nothing.
 CORPUS_KEYS = (
@@ -312,6 +313,29 @@ class EvaluationArguments:
     )
     generation: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Names of GenerationConfig; see below.", "check": "generation"}
+    )
+    also: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "More sets that are scored before and after: a name to the data section's keys of another corpus, "
+            "or to `builtin`, clips in which nobody speaks; see docs/guardrails.md."
+        },
+    )
+    also_limits: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "help": "By how many points a set of `also` may become worse, of WER (of CER in languages without spaces; "
+            "of clips with text for `builtin`), before the run fails with exit code 1."
+        },
+    )
+    long_form: str | None = option(
+        None,
+        "Decode whole recordings in `hf-asr evaluate`: moving on by timestamps, or in windows cut at quiet points.",
+        choices=LONG_FORMS,
+    )
+    prompt: str | None = option(None, "Text that a Whisper is told to have come before a recording (`long_form`).")
+    condition_on_previous_text: bool = option(
+        False, "Tell a Whisper what it wrote before each window (`long_form: sequential`)."
     )
 
 

@@ -19,6 +19,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hf_asr.config.also import check_also, check_long_form
 from hf_asr.config.arguments import SECTIONS, Arguments, TrainingKeys
 from hf_asr.config.checks import check_tree, fields_of
 from hf_asr.config.kinds import tidy
@@ -66,7 +67,7 @@ def load_arguments(config_files: Sequence[str | Path], overrides: Sequence[str] 
     resolved, unresolved = resolve(merged)
     problems += unresolved
     if not problems:
-        problems += check_tree(resolved)
+        problems += [*check_tree(resolved), *check_also(resolved), *check_long_form(resolved)]
     if complete:  # what an unreadable file would have given is not missing
         problems += check_together(resolved)
     if problems:

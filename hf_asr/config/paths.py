@@ -21,6 +21,10 @@ def absolute_paths(arguments: Arguments) -> Arguments:
         name: local_mapping(value, ("folder",)) if isinstance(value, dict) else value
         for name, value in vars(arguments.augment).items()
     }
+    also = {
+        name: local_data(item, arguments.data.corpus) if isinstance(item, dict) else item
+        for name, item in arguments.evaluation.also.items()
+    }
     training = {key: local(value) if key in TRAINING_PATHS else value for key, value in arguments.training.items()}
     return replace(
         arguments,
@@ -33,6 +37,7 @@ def absolute_paths(arguments: Arguments) -> Arguments:
         data=DataArguments(**local_data(vars(arguments.data))),
         features=replace(features, cache_dir=features.cache_dir and absolute(features.cache_dir)),
         augment=AugmentArguments(**augment),
+        evaluation=replace(arguments.evaluation, also=also),
         training=training,
     )
 

@@ -75,7 +75,7 @@ def _utterance(
     if data.filter_votes and (votes := outvoted(row)):
         drops.add("votes", id, votes)
     elif start < 0:
-        drops.add("bad_row", id, f"line {line}: an offset of {row['offset']!r}")
+        drops.add("bad_row", id, f"line {line}: no stretch of a file: {_stretch(row, columns)}")
     elif not name or "\0" in name or not os.path.isfile(place):  # False for a loop of links
         drops.add("missing_audio", id, f"line {line}: no file {place}" if name else f"line {line}: names no file")
     else:
@@ -85,15 +85,25 @@ def _utterance(
 
 
 def _segment(row: dict[str, Any], columns: Columns) -> tuple[float, float | None]:
-    """Return start and end of a NeMo manifest's segment (``offset`` and ``duration``), else the whole file's.
+    """Return start and end where ``data.columns`` names them, or of a NeMo manifest's segment, else the whole file's.
 
-    A start below 0 means that the offset is none.
+    A start below 0 means that they are none. Columns called start and end are not taken unasked: they may be where a
+    clip was cut from. NeMo's ``offset`` and ``duration`` are.
     """
+    if "start" in columns.names and "end" in columns.names:
+        start, end = (_offset(row.get(columns.names[role])) for role in ("start", "end"))
+        return (start, end) if 0 <= start < end else (-1.0, None)
     seconds = as_seconds(row.get(columns.names["duration"])) if "duration" in columns.names else None
     if columns.names["audio"] != "audio_filepath" or row.get("offset") is None or seconds is None:
         return 0.0, None
     offset = _offset(row["offset"])
     return offset, offset + seconds
+
+
+def _stretch(row: dict[str, Any], columns: Columns) -> str:
+    """Return what a row says of its stretch, for the message."""
+    names = [columns.names[role] for role in ("start", "end") if role in columns.names] or ["offset"]
+    return ", ".join(f"{name} {row.get(name)!r}" for name in names)
 
 
 def _offset(value: Any) -> float:

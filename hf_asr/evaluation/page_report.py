@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hf_asr.evaluation.page import Section, Tile, columns, join, note, paragraph, render_page, tiles
+from hf_asr.evaluation.page_also import LEAD, other_sets
 from hf_asr.evaluation.page_charts import Bar, Row, interval_plot, stacked_bars
 from hf_asr.evaluation.page_curves import training_curves
 from hf_asr.evaluation.page_errors import confusion_tables, finding_list, slice_plots, writing_facts
@@ -67,6 +68,7 @@ def report_page(
     last = systems[-1]
     sections = [
         Section("summary", "Summary", summary(runs, systems, colours)),
+        Section("other-sets", "Other sets", other_sets(runs, run_names(runs), (BEFORE, AFTER)), LEAD),
         Section("slices", "Where it errs", slice_plots(systems, colours), slices_lead(last)),
         Section("training", "Training", training_curves(runs, run_names(runs))),
         Section("confusions", "Confusions", confusion_tables(last), confusions_lead(last, len(runs) > 1)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_asr.config.arguments import Arguments
+from hf_asr.errors import UserError
 from hf_asr.evaluation.analysis import About
 from hf_asr.evaluation.classes import write_scores
 from hf_asr.evaluation.clip_columns import clip_columns
@@ -65,20 +66,9 @@ def score_split(
     words, slices = family.scoring == "words", arguments.evaluation.slices
     # Read before anything is decoded: a name that is wrong is told now, not after an hour.
     cells = on_main(clip_columns, prepared, slices) if words and (detailed_analysis or save_predictions) else {}
-    generated = generate_dataset(model, family, processor, prepared, conditions)
-    for line in generated.drops.lines():
-        logger.warning("left out of %s: %s", prepared.name, line)
-    shared = {
-        "rows": _columns(prepared, generated, REFERENCE[family.scoring]) | cells,
-        "hypotheses": generated.hypotheses,
-        "skipped": _merged(left_out or Drops(), prepared.drops, generated.drops),
-        "conditions": conditions.as_dict(),
-        "wall_seconds": generated.wall_seconds,
-        "split": prepared.name,
-        "seed": arguments.experiment.seed,
-        "save_predictions": save_predictions,
-        "about": about,
-    }
+    shared = decoded_rows(model, family, processor, prepared, conditions, arguments, left_out=left_out)
+    shared |= {"save_predictions": save_predictions, "about": about}
+    shared["rows"] |= cells
     if family.scoring != "words":
         targets: Any = processor
         known = {"guess": targets.guess, "classes": targets.classes}
@@ -87,6 +77,53 @@ def score_split(
     scoring = {"normalizer": evaluation.normalizer, "metrics": evaluation.metrics}
     analysis = _about(arguments, about) if detailed_analysis else None
     return on_main(write_results, output_dir, analysis=analysis, **scoring, **shared)
+
+
+def decoded_rows(
+    model: PreTrainedModel,
+    family: ModelFamily,
+    processor: ProcessorMixin,
+    prepared: PreparedSplit,
+    conditions: Conditions,
+    arguments: Arguments,
+    *,
+    left_out: Drops | None = None,
+) -> dict[str, Any]:
+    """Decode a split on all processes; return what those who write results are told of it.
+
+    Args:
+        model: Model on its device.
+        family: Its family.
+        processor: Its processor.
+        prepared: The split's encoded rows.
+        conditions: How it is decoded.
+        arguments: The whole configuration; ``experiment.seed`` is used.
+        left_out: What the corpus left out of the split.
+    """
+    generated = generate_dataset(model, family, processor, prepared, conditions)
+    for line in generated.drops.lines():
+        logger.warning("left out of %s: %s", prepared.name, line)
+    return {
+        "rows": _columns(prepared, generated, REFERENCE[family.scoring]),
+        "hypotheses": generated.hypotheses,
+        "skipped": _merged(left_out or Drops(), prepared.drops, generated.drops),
+        "conditions": conditions.as_dict(),
+        "wall_seconds": generated.wall_seconds,
+        "split": prepared.name,
+        "seed": arguments.experiment.seed,
+    }
+
+
+def check_writes_words(family: ModelFamily, arguments: Arguments) -> None:
+    """See that other sets are asked for only of a model that writes words.
+
+    Raises:
+        UserError: It names classes or numbers.
+    """
+    if arguments.evaluation.also and family.scoring != "words":
+        raise UserError(
+            f"evaluation.also: expected a model that writes words, found a {family.name}; remove evaluation.also"
+        )
 
 
 def score_baseline(
@@ -107,7 +144,7 @@ def score_baseline(
     if not arguments.evaluation.baseline:
         return None
     folder = run_dir / "baseline"
-    earlier = on_main(_same_baseline, folder, prepared["test"], conditions, arguments.evaluation.normalizer)
+    earlier = on_main(same_results, folder, prepared["test"], conditions, arguments.evaluation.normalizer)
     if earlier is not None:
         return earlier
     return score_split(model, family, processor, prepared["test"], conditions, arguments, folder, left_out=left_out)
@@ -134,6 +171,7 @@ def score_guess(
         output_dir: Folder of the results.
         left_out: What the corpus left out of the split.
     """
+    check_writes_words(family, arguments)
     if not arguments.evaluation.baseline:
         return None
     columns = {name: prepared.column(name) for name in ("id", "label", "speaker", "duration")}
@@ -176,9 +214,10 @@ def _merged(*parts: Drops) -> Drops:
     return merged
 
 
-def _same_baseline(
+def same_results(
     folder: Path, prepared: PreparedSplit, conditions: Conditions, normalizer: str
 ) -> dict[str, Any] | None:
+    """Return the results in a folder where they are of the same clips under the same conditions, else None."""
     if not (folder / RESULTS).is_file():
         return None
     earlier = read_results(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def end_of_run_screen(
     baseline: Mapping[str, Any] | None = None,
     difference: PairedDifference | None = None,
     language: str | None = None,
+    also: Sequence[tuple[str, str]] = (),
 ) -> RenderableType:
     """Return the screen as something rich can print.
 
@@ -71,6 +72,7 @@ def end_of_run_screen(
         baseline: The same for the untouched model; None when it was not scored.
         difference: Paired difference of ``main_rate(language)``, result minus baseline.
         language: Language tag of the corpus; decides whether CER or WER comes first.
+        also: Name and line of each other set that was scored.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -81,6 +83,7 @@ def end_of_run_screen(
         ("trained", _parameters(trainable_parameters, total_parameters)),
         *_rate_lines(rate, baseline, results),
         ("difference", _difference(rate, difference, baseline)),
+        *also,
         ("speed", _speed(results)),
         ("files", f"{run_dir}: best_checkpoint/, test/, baseline/, README.md"),
         ("report", f"{run_dir}/test/report.html"),

@@ -11,6 +11,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_asr.config.arguments import Arguments, DataArguments
+from hf_asr.evaluation.guardrails import Guardrail, change, rate_name
 from hf_asr.evaluation.intervals import PairedDifference
 from hf_asr.evaluation.screen import main_rate
 from hf_asr.hub.privacy import cut_paths, last_part, public_value
@@ -48,6 +49,7 @@ def write_model_card(
     notes: list[str],
     difference: PairedDifference | None = None,
     usage: str | None = None,
+    guardrails: Sequence[Guardrail] = (),
 ) -> Path:
     """Write ``README.md`` into a run folder; it holds no local path, host or user name.
 
@@ -62,6 +64,7 @@ def write_model_card(
         notes: Sentences for the section on limits, such as a language that the checkpoint has no token for.
         difference: The paired comparison of both, of the language's main rate; None when it was not made.
         usage: Python that transcribes ``clip.wav`` with ``{model}``, where the pipeline cannot.
+        guardrails: The other sets that were scored.
 
     Returns:
         The card's path.
@@ -77,6 +80,7 @@ def write_model_card(
         difference=difference,
         usage=usage,
         provenance=list(provenance_rows(run_dir, arguments)),
+        guardrails=guardrails,
     )
     path.write_text(card, encoding="utf-8")
     return path
@@ -93,6 +97,7 @@ def render_model_card(
     difference: PairedDifference | None = None,
     usage: str | None = None,
     provenance: Sequence[tuple[str, str]] = (),
+    guardrails: Sequence[Guardrail] = (),
 ) -> str:
     """Return the card's text; see :func:`write_model_card` for the arguments.
 
@@ -124,7 +129,8 @@ def render_model_card(
         "trainable": cut_paths(trainable),
         "settings": list(settings(arguments)),
         "provenance": list(provenance),
-        "limits": list(limits(arguments, baseline, results, notes, difference)),
+        "limits": list(limits(arguments, baseline, results, notes, difference, guardrails)),
+        "other_sets": [other_set_row(item) for item in guardrails],
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hf_asr.hub", "."),
@@ -326,18 +332,44 @@ def limits(
     results: Mapping[str, Any],
     notes: list[str],
     difference: PairedDifference | None,
+    guardrails: Sequence[Guardrail] = (),
 ) -> Iterator[str]:
     """Yield what the numbers above do not show, the author's own sentences last."""
     yield "The rates hold for this test set; other microphones, accents, noise and topics were not measured."
     if baseline is not None and not is_proven(main_rate(arguments.data.language), baseline, results, difference):
         yield "This test set is too small to prove that the change is more than chance."
+    invented = next((item for item in guardrails if item.words_per_minute is not None), None)
     yield (
         "It writes one token after the other and can write fluent text that nobody said, above all in silence, noise "
-        "and music; that was not measured."
+        f"and music; {invention(invented)}."
     )
     if results["skipped"]:
         yield f"Clips of the test split that were left out: {reasons(results['skipped'])}."
     yield from (cut_paths(note) for note in [*notes, *limit_texts(arguments.hub.card)])
+
+
+def invention(item: Guardrail | None) -> str:
+    """Return what is known of text where nobody speaks."""
+    if item is None or item.words_per_minute is None:
+        return "that was not measured"
+    return (
+        f"on {item.clips} synthetic clips without speech it wrote text in {per_cent(item.after)} % of them, "
+        f"{item.words_per_minute[1] or 0:.1f} words a minute; recorded noise was not measured"
+    )
+
+
+def other_set_row(item: Guardrail) -> list[str]:
+    """Return a set's row: before, after, and how far it moved."""
+    low, high = item.after_interval
+    return [
+        item.name,
+        item.language or "",
+        f"{item.clips:,}",
+        rate_name(item.rate),
+        "" if item.before is None else per_cent(item.before),
+        f"{per_cent(item.after)} [{per_cent(low)}, {per_cent(high)}]",
+        "" if item.difference is None else change(item),
+    ]
 
 
 def is_proven(

@@ -167,6 +167,8 @@ class Transcriber:
         self.window: int = self.extractor.n_samples
         self.generation = self.model.generation_config.to_dict()
         self.no_timestamps: str | None = missing_timestamps(self.model) or None
+        # Over LOOPS and NO_SPEECH: what an evaluation asks of generate.
+        self.options: dict[str, Any] = {}
 
     def transcribe(
         self, files: Sequence[tuple[Path, str]], *, timestamps: bool = False, progress: bool = True
@@ -194,6 +196,17 @@ class Transcriber:
                     waiting = []
             done += self._run(waiting)
         return done, drops
+
+    def sequential(self, name: str, samples: np.ndarray) -> list[Segment]:
+        """Return the segments of samples (T,) of any length, moving on by the model's timestamps."""
+        return self._segments([(name, self._language(samples), samples)])[0]
+
+    def chunked(self, name: str, samples: np.ndarray) -> list[Segment]:
+        """Return a segment for each window of samples (T,), cut at quiet points and decoded without timestamps."""
+        job = _Job(name, samples, self._language(samples), cut_at_quiet(samples, self.window), timed=False)
+        texts = self._batched(self._texts, [job])
+        bounds = ((first / SAMPLE_RATE, end / SAMPLE_RATE) for first, end in job.windows)
+        return [Segment(*ends, text) for ends, text in zip(bounds, texts, strict=True)]
 
     def _plan(self, name: str, samples: np.ndarray, timestamps: bool) -> _Job:
         language = self._language(samples)
@@ -245,7 +258,7 @@ class Transcriber:
     def _texts(self, pieces: Sequence[tuple[str, str, np.ndarray]]) -> list[str]:
         """Decode windows plainly."""
         seed_by_ids([id for id, _, _ in pieces])
-        options = {**LOOPS, "use_cache": True, "return_timestamps": False, **self._languages(pieces)}
+        options = {**LOOPS, **self.options, "use_cache": True, "return_timestamps": False, **self._languages(pieces)}
         batch = {"input_features": self._features([samples for _, _, samples in pieces])}
         texts = self.family.decode(self.model, self.processor, to_device(batch, self.model), options)
         return [one_line(text) for text in texts]
@@ -262,8 +275,7 @@ class Transcriber:
             return_timestamps=True,
             return_segments=True,
             use_cache=True,
-            **LOOPS,
-            **NO_SPEECH,
+            **{**LOOPS, **NO_SPEECH, **self.options},
             **self._languages(pieces),
         )
         return [[self._segment(part) for part in parts] for parts in found["segments"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class WindowTranscriber:
         *,
         batch_size: int = 8,
         dtype: str = "float32",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         """Take a loaded model.
 
@@ -48,7 +49,9 @@ class WindowTranscriber:
             arguments: What they were loaded with; the language is used.
             batch_size: Windows decoded together.
             dtype: Arithmetic, as ``inference.generate.auto_dtype`` chose it.
+            options: What the family's ``decode`` is told; by default the checkpoint's own.
         """
+        self.options = options or {}
         self.wrapped = model
         self.model: Any = bare_model(model)
         self.family = family
@@ -78,13 +81,14 @@ class WindowTranscriber:
                 except BrokenAudio as error:
                     drops.add("broken_audio", name, str(error))
                     continue
-                segments = self._segments(name, samples)
+                segments = self.segments(name, samples)
                 duration = len(samples) / SAMPLE_RATE
                 text = join(segments, self.language)
                 done.append(Transcript(name, text, duration, self.language, tuple(segments)))
         return done, drops
 
-    def _segments(self, name: str, samples: np.ndarray) -> list[Segment]:
+    def segments(self, name: str, samples: np.ndarray) -> list[Segment]:
+        """Return a segment for each window of samples (T,)."""
         windows = cut_at_quiet(samples, self.window)
         starts = range(0, len(windows), self.batch_size)
         texts = [
@@ -99,7 +103,7 @@ class WindowTranscriber:
         rows = [self._row(f"{name}@{first}", samples[first:end]) for first, end in windows]
         batch = self.family.make_collator(self.processor, self.model)(rows)
         seed_by_ids(batch["ids"])
-        return self.family.decode(self.model, self.processor, to_device(batch, self.model), {})
+        return self.family.decode(self.model, self.processor, to_device(batch, self.model), self.options)
 
     def _row(self, id: str, samples: np.ndarray) -> dict[str, Any]:
         """Return a row as the encoder gives it, with the labels of an empty text, which decoding does not look at."""

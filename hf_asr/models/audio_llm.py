@@ -22,7 +22,7 @@ from transformers import (
     Qwen2AudioProcessor,
 )
 
-from hf_asr.config.arguments import Arguments, ModelArguments
+from hf_asr.config.arguments import Arguments, DataArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.features.collate import WindowPadder
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
@@ -105,17 +105,20 @@ def load_model(arguments: Arguments, processor: Qwen2AudioProcessor) -> PreTrain
     config = load_config(arguments.model)
     _check_vocabulary(config, processor)
     loaded = load_weights(Qwen2AudioForConditionalGeneration, arguments.model, config)
-    generation = loaded.generation_config
-    # Made of config.json, a generation config would be made anew when it is read.
-    generation._from_model_config = None
-    data = arguments.data
+    loaded.generation_config._from_model_config = None  # made of config.json, it would be made anew when it is read
+    configure_generation(loaded, processor, arguments.data)
+    return cast(PreTrainedModel, loaded)
+
+
+def configure_generation(model: PreTrainedModel, processor: Qwen2AudioProcessor, data: DataArguments) -> None:
+    """Write the instruction and the special ids into a model's generation config; in place."""
+    generation: Any = model.generation_config
     kept = generation.to_dict().get("instruction") if data.language is None else None
     generation.instruction = kept or instruction_for(data.language, data.task)
     known = generation.eos_token_id
     ends = {*(known if isinstance(known, list) else [known]), prompt_of(processor, generation.instruction).end} - {None}
     generation.eos_token_id = sorted(ends)
     generation.pad_token_id = processor.tokenizer.pad_token_id
-    return cast(PreTrainedModel, loaded)
 
 
 def make_encoder(processor: Qwen2AudioProcessor, model_config: PreTrainedConfig, arguments: Arguments) -> ClipEncoder:
@@ -264,4 +267,5 @@ FAMILY = ModelFamily(
         "layer_norms": ("*norm*",),
     },
     encoder_layers_prefix="model.audio_tower.layers",
+    set_language=lambda model, processor, arguments: configure_generation(model, processor, arguments.data),
 )

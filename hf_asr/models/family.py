@@ -23,6 +23,10 @@ def _nothing(model: PreTrainedModel) -> tuple[str, ...]:
     return ()
 
 
+def _no_language(model: PreTrainedModel, processor: Any, arguments: Arguments) -> None:
+    """Decoding does not depend on the language."""
+
+
 @dataclass(frozen=True)
 class ModelFamily:
     """Everything that differs between kinds of speech models; the rest of the package asks only this.
@@ -56,6 +60,8 @@ class ModelFamily:
         needs_train: Whether ``load_processor`` may have to look at the training split.
         must_train: model -> globs over the names of parameters that may not stay frozen, such as embeddings that were
             made anew for another tokenizer.
+        set_language: (model, processor, arguments) writes ``data.language`` into the generation config, in place, to
+            decode a set of another language.
         usage: Python for the model card that transcribes ``clip.wav`` with ``{model}``; None where transformers' speech
             recognition pipeline does.
     """
@@ -84,6 +90,7 @@ class ModelFamily:
     needs_train: bool = False
     lora_excluded: tuple[str, ...] = ()
     must_train: Callable[[PreTrainedModel], tuple[str, ...]] = _nothing
+    set_language: Callable[[PreTrainedModel, Any, Arguments], None] = _no_language
     usage: str | None = None
     window_padder: Callable[[Any, PreTrainedModel, WindowChoice], InputPadder] | None = None
 

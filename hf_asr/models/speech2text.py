@@ -300,5 +300,6 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*",),
     },
     encoder_layers_prefix="model.encoder.layers",
+    set_language=lambda model, processor, arguments: configure_generation(model, processor.tokenizer),
     must_train=must_train,
 )

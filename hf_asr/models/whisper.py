@@ -325,5 +325,8 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*",),
     },
     encoder_layers_prefix="model.encoder.layers",
+    set_language=lambda model, processor, arguments: configure_generation(
+        model, processor, arguments.model, arguments.data
+    ),
     window_padder=window_padder,
 )
