@@ -2,12 +2,12 @@
 
     python benchmarks/corpus_size.py [--hours 10 100 1000 10000] [--clips 300] [--output FILE]
 
-For each length a manifest (JSON lines, clips of 5 s: 720 rows an hour) is written into a temporary folder; all its rows
-name segments of one minute of noise, so that no disk is filled with audio. It is streamed in a process of its own, with a
-cache folder of its own, which notes how long the first clip took to come (``listed``: every row is read and checked),
-its largest resident memory until then, how long the same takes when it starts again, how long the order of the whole
-epoch takes (what resuming at its end costs), and how many clips a second are then read and decoded one after the other by
-one process. Nothing is fetched over a network.
+For each length a manifest (JSON lines, clips of 5 s: 720 rows an hour) is written into a temporary folder; all its
+rows name segments of one minute of noise, so that no disk is filled with audio. It is streamed in a process of its own,
+with a cache folder of its own, which notes how long the first clip took to come (every row is read and checked), its
+resident memory then, how long the same takes when it starts again, how long the order of the whole epoch takes (what
+resuming at its end costs), and how many clips a second are then read and decoded one after the other by one process.
+Nothing is fetched over a network.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def write_manifest(folder: Path, hours: float) -> int:
     rows = round(hours * 3600 / SECONDS)
     with (folder / "train.jsonl").open("w") as file:
         for row in range(rows):
-            place = f'"audio_filepath": "noise.flac", "offset": {row % (FILE_SECONDS - SECONDS)}.0, "duration": {SECONDS}.0'
-            file.write(f'{{"id": "clip{row:09d}", {place}, "text": "the text of clip {row}", "speaker": "s{row % 997}"}}\n')
+            place = f'"audio_filepath": "noise.flac", "offset": {row % (FILE_SECONDS - SECONDS)}.0'
+            text = f'"duration": {SECONDS}.0, "text": "the text of clip {row}", "speaker": "s{row % 997}"'
+            file.write(f'{{"id": "clip{row:09d}", {place}, {text}}}\n')
     return rows
 
 

@@ -1,21 +1,21 @@
-"""Does the data keep up with 8 to 512 GPUs? A simulation of stream, workers, network and checkpoints; nothing is trained.
+"""Does the data keep up with 8 to 512 GPUs? A simulation of stream, workers, network, checkpoints; nothing is trained.
 
-    python benchmarks/loader_simulation.py [--gpus 8 64 512] [--clips-a-second 60] [--decode-ms 6] [--workers 4] ...
+    python benchmarks/loader_simulation.py [--gpus 8 64 512] [--clips-a-second 60] [--decode-ms 24] [--workers 4] ...
 
 What it computes, for each number of GPUs, from the inputs (all are options, and all are printed):
 
 * bytes a second: what each GPU and the whole storage must give; the share of the storage each GPU gets.
-* the loader: batches of clips whose lengths are drawn (gamma, mean --seconds), read by --workers processes a GPU ahead of
-  the model by --prefetch batches each, as torch's DataLoader does; a step begins when the slowest GPU has its batch, and
-  takes --clips-a-second's time. ``kept busy`` is the share of time in which the GPUs compute.
-* shards: each process reads whole shards of its own. One that runs dry waits for the others: the share of an epoch lost is
-  that of dealing shards of --shard-clips (their hours differ by --shard-spread) to the processes, and the shards it takes
+* the loader: batches of clips whose lengths are drawn (gamma, mean --seconds), read by --workers processes a GPU ahead
+  of the model by --prefetch batches each, as torch's DataLoader does; a step begins when the slowest GPU has its batch,
+  and takes --clips-a-second's time. ``kept busy`` is the share of time in which the GPUs compute.
+* shards: each process reads whole shards of its own. One that runs dry waits for the others: the share of an epoch lost
+  is that of dealing shards of --shard-clips (which differ by --shard-spread) to the processes, and the shards it takes
   for less than 1 % are given.
 * memory of one process: places in the shuffle buffer (measured here), batches read ahead, shards fetched ahead.
 * checkpoints: the time of writing 12 bytes a parameter from one process, and the share of training lost to it.
 
-``breaks first`` names the input that has the least left over, or is exceeded. What it leaves out: failures, other users of
-the storage, network between GPUs, evaluation.
+``breaks first`` names what has the least left over, or is exceeded. What it leaves out: failures, other users of the
+storage, network between GPUs, evaluation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INPUTS: dict[str, tuple[float, str]] = {
     "batch": (16, "clips of a GPU's batch"),
     "seconds": (5, "mean length of a clip"),
     "kilobytes": (15, "bytes of a clip in its shard, kB (Opus at 24 kbit/s)"),
-    "decode-ms": (16, "CPU time of reading, decoding and log-mel of a mean clip (6 + 10, docs/augmentation.md)"),
+    "decode-ms": (24, "CPU time of decoding and log-mel of a mean clip (48-kHz Opus; 9 for WAV, docs/augmentation.md)"),
     "workers": (4, "loader processes a GPU"),
     "prefetch": (4, "batches read ahead by each of them"),
     "hours": (10_000, "hours of the corpus"),
@@ -52,6 +52,18 @@ INPUTS: dict[str, tuple[float, str]] = {
     "save-minutes": (30, "minutes between two checkpoints"),
     "seed": (0, "of the draws"),
 }
+HEADINGS = (
+    "GPUs",
+    "each reads",
+    "all read",
+    "kept busy",
+    "shards",
+    "needed for 1 %",
+    "memory: buffer + ahead + shards",
+    "checkpoint",
+    "epoch",
+    "breaks first: share used",
+)
 FEATURE_BYTES = 16_000  # of a second: 80 mel bands, 100 frames, float16
 
 
@@ -143,10 +155,11 @@ def simulate(gpus: int, given: dict[str, float]) -> dict[str, Any]:
 def row_of(found: dict[str, Any]) -> str:
     """Return one line of the table."""
     share = found["used"][found["breaks_first"]]
+    memory = [found[f"{name}_megabytes"] for name in ("buffer", "ahead", "shards_ahead")]
     return (
         f"| {found['gpus']} | {found['megabytes_a_gpu']:.1f} MB/s | {found['gigabytes_in_all']:.2f} GB/s "
-        f"| {found['kept_busy']:.1%} | {found['shards']:,}, {found['lost_to_dry']:.1%} lost | {found['shards_needed']:,} "
-        f"| {found['buffer_megabytes']:.1f} + {found['ahead_megabytes']:.0f} + {found['shards_ahead_megabytes']:.0f} MB "
+        f"| {found['kept_busy']:.1%} | {found['shards']:,}, {found['lost_to_dry']:.1%} lost "
+        f"| {found['shards_needed']:,} | {memory[0]:.1f} + {memory[1]:.0f} + {memory[2]:.0f} MB "
         f"| {found['checkpoint_seconds']:.1f} s, {found['checkpoint_share']:.2%} | {found['epoch_minutes']:,.0f} min "
         f"| {found['breaks_first']}: {share:.0%} |"
     )
@@ -163,8 +176,7 @@ def main() -> int:
     given = {name: options[name.replace("-", "_")] for name in INPUTS}
     for name, value in given.items():
         print(f"{name}: {value:g}: {INPUTS[name][1]}")
-    print("\n| GPUs | each reads | all read | kept busy | shards | needed for 1 % | memory: buffer + ahead + shards ", end="")
-    print("| checkpoint | epoch | breaks first: share used |\n" + "|---" * 10 + "|")
+    print(f"\n| {' | '.join(HEADINGS)} |\n{'|---' * len(HEADINGS)}|")
     results = [simulate(gpus, given) for gpus in options["gpus"]]
     for found in results:
         print(row_of(found))

@@ -1,9 +1,9 @@
 """One cache written by many machines: each encodes a range of a split's rows, the last to finish joins them.
 
-The parts lie in ``<cache_dir>/<split>-<hash>.8-parts/part-3/``, each whole or absent as a cache is. When none is missing
-the joint manifest is written into that folder and the folder gets the cache's name: nothing is copied, and whoever is
-killed at whatever moment leaves either parts or the cache. The machines need a folder that they all see, and lists of
-the corpus that are the same for all; the hash tells when they are not.
+The parts lie in ``<cache_dir>/<split>-<hash>.8-parts/part-3/``, each whole or absent as a cache is. When none is
+missing the joint manifest is written into that folder and the folder gets the cache's name: nothing is copied, and
+whoever is killed at whatever moment leaves either parts or the cache. The machines need a folder that they all see, and
+lists of the corpus that are the same for all; the hash tells when they are not.
 """
 
 from __future__ import annotations

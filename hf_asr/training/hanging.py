@@ -152,9 +152,7 @@ class Watch(TrainerCallback):
         return found
 
 
-def message(
-    signs: Mapping[int, Sign | None], silent: set[int], step: int, waited: Seconds, timeout: Seconds
-) -> str:
+def message(signs: Mapping[int, Sign | None], silent: set[int], step: int, waited: Seconds, timeout: Seconds) -> str:
     """Return what to tell when a step does not end.
 
     Args:

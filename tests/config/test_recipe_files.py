@@ -20,9 +20,8 @@ from hf_asr.config.parser import load_arguments
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 # Ladders and presets are laid over a recipe: they are no runs by themselves.
 OVERLAYS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name in ("ladders", "presets"))
-RUNS = sorted(
-    path for path in RECIPES.rglob("*.yaml") if path.parent.name not in ("accelerate", "launch") and path not in OVERLAYS
-)
+NO_RUNS = {"accelerate", "launch"}
+RUNS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name not in NO_RUNS and path not in OVERLAYS)
 HARDWARE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
 

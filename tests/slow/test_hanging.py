@@ -30,13 +30,11 @@ def test_a_rank_that_is_stopped_is_named(project_root: Path, tmp_path: Path) -> 
     ) as run:
         while run.poll() is None and (not log.is_file() or log.read_text().count("\n") < 8):
             os.sched_yield()
-        ranks = [
-            child for child in psutil.Process(run.pid).children() if child.environ().get("RANK") == "1"
-        ]
+        ranks = [child for child in psutil.Process(run.pid).children() if child.environ().get("RANK") == "1"]
         ranks[0].send_signal(signal.SIGSTOP)
         _, told = run.communicate(timeout=600)
     assert run.returncode != 0
-    found = re.search(r"expected step (\d+) to end, found it unfinished after \d+ s \(training.ddp_timeout is 60\)", told)
+    found = re.search(r"expected step (\d+) to end, found it unfinished after \d+ s \(training.ddp_timeout is 60", told)
     assert found and int(found[1]) >= 4, told[-3000:]
     assert re.search(r"process 1: no sign of life after step \d+", told)
     assert "go on with training.resume_from_checkpoint=true" in told

@@ -35,7 +35,7 @@ def begin(watch: Watch, step: int) -> None:
         (
             {0: Sign(12, WAITING, 9), 1: Sign(12, READING, 4), 2: Sign(12, WAITING, 9)},
             set(),
-            "process 1: after step 12, reading its clips; 2 processes (0, 2): after step 12, waiting with its clips read.",
+            "process 1: after step 12, reading its clips; 2 processes (0, 2): after step 12, waiting with ",
         ),
         (
             {0: None, 1: Sign(0, BETWEEN, 1)},
