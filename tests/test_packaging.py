@@ -126,7 +126,7 @@ def run_outside(*words: str, cwd: Path, path: Path | None = None) -> str:
 
 
 def test_the_wheel_holds_every_recipe_template_and_marker(wheel_target: Path, project_root: Path) -> None:
-    shipped = (".py", ".yaml", ".jinja", ".css", ".js", ".typed")
+    shipped = (".py", ".yaml", ".sh", ".md", ".jinja", ".css", ".js", ".typed")
     for name in ("recipes", "hf_asr"):
         wanted = [path for path in (project_root / name).rglob("*") if path.suffix in shipped]
         installed = wheel_target / "hf_asr" / "recipes" if name == "recipes" else wheel_target / name

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_recipes() -> dict[str, Traversable]:
-    """Return name to file of every script and YAML in the package's recipes, wherever it is installed."""
+    """Return name to file of every script, YAML and page in the package's recipes, wherever it is installed."""
     try:
         files = dict(walk(resources.files("hf_asr.recipes"), ""))
     except ModuleNotFoundError as error:
@@ -50,13 +50,13 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
     for entry in folder.iterdir():
         if entry.is_dir():
             found += walk(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith((".yaml", ".py")) and not entry.name.startswith("_"):
+        elif entry.name.endswith((".yaml", ".py", ".sh", ".md")) and not entry.name.startswith("_"):
             found.append((prefix + entry.name, entry))
     return found
 
 
 def headline(recipe: Traversable) -> str:
-    """Return the first line that says something: of a YAML's header, or of a script's docstring."""
+    """Return the first line that says something: of a YAML's header, a script's docstring, or a page's heading."""
     for line in recipe.read_text(encoding="utf-8").splitlines():
         text = line.strip("#\"' ")
         if text and not line.startswith("#!"):

@@ -290,7 +290,7 @@ class RecipeParser(argparse.ArgumentParser):
 
 
 def parse_recipe(
-    argv: Sequence[str], description: str, *, allow_dry_run: bool = True
+    argv: Sequence[str], description: str, *, allow_dry_run: bool = True, allow_shard: bool = False
 ) -> tuple[Arguments, argparse.Namespace]:
     """Parse the command line of a recipe.
 
@@ -298,44 +298,52 @@ def parse_recipe(
         argv: What stands behind the script's name; overrides may stand anywhere.
         description: What the recipe does, for --help.
         allow_dry_run: The recipe has --dry-run.
+        allow_shard: The recipe has --shard.
 
     Returns:
-        The configuration, and ``config``, ``overrides`` and ``dry_run`` as given.
+        The configuration, and ``config``, ``overrides``, ``dry_run`` and ``shard`` as given.
 
     Raises:
         UserError: An unknown option, or no configuration.
         ConfigError: Anything is wrong with the configuration.
     """
-    options = parse_words(argv, description, allow_dry_run=allow_dry_run)
+    options = parse_words(argv, description, allow_dry_run=allow_dry_run, allow_shard=allow_shard)
     return load_arguments(options.config, options.overrides), options
 
 
-def parse_words(argv: Sequence[str], description: str, *, allow_dry_run: bool = True) -> argparse.Namespace:
-    """Split the command line of a recipe into ``config``, ``overrides`` and ``dry_run``; no file is read.
+def parse_words(
+    argv: Sequence[str], description: str, *, allow_dry_run: bool = True, allow_shard: bool = False
+) -> argparse.Namespace:
+    """Split the command line of a recipe into ``config``, ``overrides``, ``dry_run`` and ``shard``; no file is read.
 
     Args:
         argv: As for :func:`parse_recipe`.
         description: What the recipe does, for --help.
         allow_dry_run: The recipe has --dry-run.
+        allow_shard: The recipe has --shard.
 
     Raises:
         UserError: An unknown option, or no configuration.
     """
+    flags = ["--dry-run"] * allow_dry_run + ["--shard"] * allow_shard
+    own = " [--dry-run]" * allow_dry_run + " [--shard K/N]" * allow_shard
     parser = RecipeParser(
         description=description,
         allow_abbrev=False,
-        usage="%(prog)s --config FILE [FILE ...] [section.key=value ...]" + (" [--dry-run]" if allow_dry_run else ""),
+        usage=f"%(prog)s --config FILE [FILE ...] [section.key=value ...]{own}",
         epilog="Files are merged from left to right, then section.key=value, whose value is read as YAML. All keys: "
         "docs/configuration.md.",
     )
     parser.add_argument("--config", nargs="+", action="extend", required=True, metavar="FILE", help="YAML files")
-    parser.set_defaults(dry_run=False)
+    parser.set_defaults(dry_run=False, shard=None)
     if allow_dry_run:
         parser.add_argument("--dry-run", action="store_true", help="show ten labels and the forecast, then stop")
+    if allow_shard:
+        parser.add_argument("--shard", metavar="K/N", help="write part K of N; the last to finish joins them")
     options, rest = parser.parse_known_args(list(argv))
     for word in rest:
         if word.startswith("-"):
-            near = get_close_matches(word, ["--config", *(["--dry-run"] if allow_dry_run else [])], n=1, cutoff=0.0)
+            near = get_close_matches(word, ["--config", *flags], n=1, cutoff=0.0)
             parser.error(f"expected section.key=value or {near[0]}, found the unknown option {word}")
     options.config = [word for word in options.config if not is_override(word)]
     options.overrides = [word for word in argv if is_override(word) or word in rest]

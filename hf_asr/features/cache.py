@@ -172,7 +172,7 @@ def prepare_features(
     folder, settings = cache_folder(split, encoder, features, fingerprint)
     reused = is_whole(folder)
     if not reused:
-        reused = _write_once(folder, split, encoder, settings, features, on_bad_clip)
+        reused = write_once(folder, split, encoder, settings, features, on_bad_clip)
     return replace(_open(folder, split.name, encoder, on_bad_clip, reused), corpus=split.rows)
 
 
@@ -216,7 +216,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _write_once(
+def write_once(
     folder: Path,
     split: Split,
     encoder: ClipEncoder,
@@ -224,7 +224,11 @@ def _write_once(
     features: FeatureArguments,
     on_bad_clip: str,
 ) -> bool:
-    """Write a cache unless another process does so first; return whether one did."""
+    """Write a cache, or a part of one, unless another process does so first; return whether one did.
+
+    Raises:
+        UserError: It cannot be written or does not fit on its disk, or a clip is bad and may not be.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with only_one(folder):
@@ -246,7 +250,7 @@ def _write(
     features: FeatureArguments,
     on_bad_clip: str,
 ) -> None:
-    processes = _num_processes(features, len(split.rows))
+    processes = num_processes(features, len(split.rows))
     logger.info("features of %s: encoding %d clips with %d processes", split.name, len(split.rows), processes)
     table = split.rows.map(
         _encode_batch,
@@ -327,10 +331,16 @@ def _open(folder: Path, name: str, encoder: ClipEncoder, on_bad_clip: str, reuse
     return PreparedSplit(name, rows, table, drops, folder, reused)
 
 
-def _num_processes(features: FeatureArguments, rows: int) -> int:
-    """Return how many processes encode: as many as cores we may use, fewer for little work."""
+def num_processes(features: FeatureArguments, rows: int, sharers: int = 1) -> int:
+    """Return how many processes encode: as many as cores we may use, fewer for little work.
+
+    Args:
+        features: The ``features`` section.
+        rows: Clips to encode.
+        sharers: How many encode at once on this machine, each its own part.
+    """
     if features.num_proc == "auto":
-        return max(1, min(len(os.sched_getaffinity(0)), rows // ROWS_PER_PROCESS))
+        return max(1, min(len(os.sched_getaffinity(0)) // sharers, rows // ROWS_PER_PROCESS))
     return max(1, min(int(features.num_proc), rows))
 
 

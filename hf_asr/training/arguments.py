@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import torch
+from accelerate import PartialState
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from hf_asr.config.arguments import SPLITS, Arguments
@@ -142,15 +146,48 @@ def check_usable(arguments: Arguments, training: Seq2SeqTrainingArguments) -> No
         raise UserError(
             "model.attn_implementation: expected one that a CPU can train with, found flex_attention. Set sdpa."
         )
-    if arguments.training.get("fsdp") and training.device.type == "cpu":
-        raise UserError(
-            "training.fsdp: expected GPUs (accelerate's FSDP does not run on CPUs), found none. Remove it: on CPUs "
-            "several processes train with DDP."
-        )
+    check_sharing(arguments, training)
     if arguments.features.bank == "on" and get_family(arguments.model).name not in (*BEST_METRIC, "whisper"):
         raise UserError(
             "features.bank: expected off or auto for this model, since only a classifier and a Whisper read a bank, "
             "found on. Set features.bank=off."
+        )
+
+
+def shares_weights(arguments: Arguments) -> str:
+    """Return what cuts the weights over processes (FSDP, ZeRO 3), in the YAML or by the launcher; empty for nothing."""
+    if arguments.training.get("fsdp") or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        return "FSDP"
+    launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+    zero = launched and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    return "DeepSpeed ZeRO 3" if zero or is_deepspeed_zero3_enabled() else ""
+
+
+def check_sharing(arguments: Arguments, training: Seq2SeqTrainingArguments) -> None:
+    """See that weights which are cut over processes can be, and that nothing needs them whole while training.
+
+    Validation deals batches to processes, which then run a different number of forwards, and a cut weight takes all
+    processes for each of them: they would wait for ever.
+
+    Raises:
+        UserError: There is no GPU, it validates while training, or adapters are trained.
+    """
+    found = shares_weights(arguments)
+    if found and training.device.type == "cpu":
+        raise UserError(
+            f"training.fsdp: expected GPUs for {found} (accelerate's does not run on CPUs), found none. Take it out of "
+            "the YAML or the launcher's config file: on CPUs several processes train with DDP."
+        )
+    if found and training.world_size > 1 and evaluates(arguments):
+        raise UserError(
+            f"training.eval_strategy: expected no beside {found} on {training.world_size} processes, found "
+            f"{training.eval_strategy.value}: validation needs the weights whole. Set training.eval_strategy=no (the "
+            "last checkpoint is then scored on the test split), or use DDP or ZeRO 2."
+        )
+    if found and arguments.peft.method != "none":
+        raise UserError(
+            f"peft.method: expected none beside {found}, found {arguments.peft.method}: adapters are merged into whole "
+            "weights, and are small enough for DDP. Use recipes/accelerate/multi_gpu.yaml."
         )
 
 
@@ -209,6 +246,12 @@ def check_optimizer(training: Seq2SeqTrainingArguments) -> None:
             Seq2SeqTrainer.get_optimizer_cls_and_kwargs(training)
 
 
+def join_on_cpus(values: Mapping[str, Any]) -> None:
+    """Have a launcher's processes on CPUs meet with ``ddp_timeout``: the Trainer gives it to those with GPUs alone."""
+    if values.get("use_cpu") and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        PartialState(cpu=True, backend=values.get("ddp_backend"), timeout=timedelta(seconds=values["ddp_timeout"]))
+
+
 def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTrainingArguments:
     """Build the Trainer's arguments; the one place where our keys meet its names.
 
@@ -247,6 +290,7 @@ def training_arguments(arguments: Arguments, **override: Any) -> Seq2SeqTraining
     values = {**DEFAULTS, **rate, **(best if evaluates(arguments) else {}), **saving_arguments(given), **given, **owned}
     values |= scheduler_arguments(arguments.training.get("scheduler")) | override
     with refusals():
+        join_on_cpus(values)
         result = Seq2SeqTrainingArguments(**values)
     check_usable(arguments, result)
     on_gpu = result.device.type != "cpu"

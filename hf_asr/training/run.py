@@ -195,13 +195,15 @@ def save_best(trainer: Any, processor: Any, run_dir: Path, *, merge: bool) -> Pa
         The folder, there for every process.
     """
     final, staging = run_dir / BEST, run_dir / f"incomplete-{BEST}"
+    sharing = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    whole = trainer.accelerator.get_state_dict(trainer.model) if sharing else None  # all processes give their parts
     if trainer.args.should_save:
         model = trainer.accelerator.unwrap_model(trainer.model)
         shutil.rmtree(staging, ignore_errors=True)
         save_adapter(model, run_dir / ADAPTER)
         chosen = merged(model) if merge else set_aside(model, staging)
         chosen.config.use_cache = True  # the Trainer turns it off; who decodes wants it on
-        chosen.save_pretrained(staging)
+        chosen.save_pretrained(staging, state_dict=whole)
         trainer.family.check_saved(staging, chosen)
         processor.save_pretrained(staging)
         for name in RUN_FILES:

@@ -29,6 +29,7 @@ from hf_asr.training.callbacks import EpochMetrics, FinalEvaluation, RichProgres
 from hf_asr.training.checkpoints import CheckpointMixin, saved_state, stopped_early
 from hf_asr.training.ema import EmaMixin
 from hf_asr.training.frozen_check import FrozenCheck
+from hf_asr.training.hanging import READING, WAITING, Watch
 from hf_asr.training.loader import LoaderMixin, take_batches
 from hf_asr.training.loss import ExactLossMixin
 from hf_asr.training.optimizer import OptimizerMixin
@@ -126,6 +127,8 @@ class SpeechTrainer(
         self.validation_drops = Drops()
         self._named: set[str] = set()
         self._clips = 0
+        self.watch = Watch(self.args.process_index, self.args.world_size, self.args.ddp_timeout)
+        self.add_callback(self.watch)
         self.add_callback(TrainingChecks(self))
         self.use_plan(unfreeze or {})
         self.use_average(ema)
@@ -143,7 +146,14 @@ class SpeechTrainer(
         self.resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         if self.resumed_from is not None:
             self.check_clips(self.resumed_from)
-        result = super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
+        try:
+            result = super().train(str(self.resumed_from) if self.resumed_from else None, *args, **kwargs)
+        except RuntimeError as error:
+            if not self.watch.told:
+                raise
+            raise UserError(self.watch.told) from error  # gloo's own message names an address
+        finally:
+            self.watch.end()
         self._share_drops()
         return result
 
@@ -176,7 +186,9 @@ class SpeechTrainer(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Any]:
         """Take a step's micro-batches; keep what was skipped and, when asked, the ids."""
+        self.watch.at(READING)
         batches = take_batches(epoch_iterator, num_batches)
+        self.watch.at(WAITING)
         ids = [id for batch in batches for id in batch.pop("ids")]
         self._clips += len(ids)
         skipped = [item for batch in batches for item in batch.pop("skipped")]

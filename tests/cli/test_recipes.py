@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
         "whisper/cpu.yaml": "\n#\n# A run on a CPU.\n",
         "accelerate/cpu.yaml": "# One process.\n",
         "whisper/notes.txt": "no recipe",
+        "launch/job.sh": "#!/bin/bash\n# Many machines.\n",
     }.items():
         (tmp_path / "recipes" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "recipes" / name).write_text(text)
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_packages_own_recipes_are_found(project_root: Path) -> None:
     found, folder = recipes.find_recipes(), project_root / "recipes"
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
+    there = {path.relative_to(folder).as_posix() for end in ("yaml", "sh", "md") for path in folder.rglob(f"*.{end}")}
     assert there <= set(found)
     assert "finetune_seq2seq.py" in found
     assert not any(name.startswith("_") for name in found)
@@ -49,11 +50,12 @@ def test_list_names_every_recipe_with_its_first_line(capsys: pytest.CaptureFixtu
     assert [line.split()[0] for line in lines] == list(recipes.find_recipes())
 
 
-def test_walk_finds_scripts_and_yamls_only(folder: Path) -> None:
+def test_walk_finds_what_can_be_copied_only(folder: Path) -> None:
     found = dict(recipes.walk(folder, ""))
-    assert set(found) == {"train.py", "whisper/debug.yaml", "whisper/cpu.yaml", "accelerate/cpu.yaml"}
+    assert set(found) == {"train.py", "whisper/debug.yaml", "whisper/cpu.yaml", "accelerate/cpu.yaml", "launch/job.sh"}
     assert recipes.headline(found["train.py"]) == "Train it."
     assert recipes.headline(found["whisper/cpu.yaml"]) == "A run on a CPU."
+    assert recipes.headline(found["launch/job.sh"]) == "Many machines."
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 from transformers import Seq2SeqTrainingArguments
 
@@ -19,7 +20,8 @@ from hf_asr.config.parser import load_arguments
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 # Ladders and presets are laid over a recipe: they are no runs by themselves.
 OVERLAYS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name in ("ladders", "presets"))
-RUNS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "accelerate" and path not in OVERLAYS)
+NO_RUNS = {"accelerate", "launch"}
+RUNS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name not in NO_RUNS and path not in OVERLAYS)
 HARDWARE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
 
@@ -43,7 +45,8 @@ def test_the_recipes_of_the_contract_are_there() -> None:
         "lora",
         "debug",
     }
-    assert {path.stem for path in HARDWARE} >= {"cpu", "one_gpu", "multi_gpu"}
+    shared = {"multi_node", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
+    assert {path.stem for path in HARDWARE} >= {"cpu", "one_gpu", "multi_gpu", *shared}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
@@ -137,12 +140,37 @@ def test_debug_is_small_and_needs_no_weights() -> None:
         ("cpu", DistributedType.NO, True, "no"),
         ("one_gpu", DistributedType.NO, False, "bf16"),
         ("multi_gpu", DistributedType.MULTI_GPU, False, "bf16"),
+        ("multi_node", DistributedType.MULTI_GPU, False, "bf16"),
+        ("fsdp", DistributedType.FSDP, False, "bf16"),
+        ("deepspeed_zero2", DistributedType.DEEPSPEED, False, "bf16"),
+        ("deepspeed_zero3", DistributedType.DEEPSPEED, False, "bf16"),
     ],
 )
 def test_hardware(name: str, kind: DistributedType, on_cpu: bool, precision: str) -> None:
     config = load_config_from_file(str(RECIPES / "accelerate" / f"{name}.yaml"))
     assert (config.distributed_type, config.use_cpu, config.mixed_precision) == (kind, on_cpu, precision)
-    assert (config.num_processes > 1) == (name == "multi_gpu")
+    assert (config.num_processes > 1) == (name not in ("cpu", "one_gpu"))
+    assert (config.num_machines > 1) == (name == "multi_node")
+
+
+@pytest.mark.parametrize("path", HARDWARE, ids=lambda path: path.stem)
+def test_the_launcher_knows_every_key(path: Path) -> None:
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "script.py"])
+    known = vars(arguments).keys()
+    config = load_config_from_file(str(path))
+    assert set(config.fsdp_config) <= known
+    assert set(config.deepspeed_config) <= known
+
+
+@pytest.mark.parametrize("path", HARDWARE, ids=lambda path: path.stem)
+def test_a_file_for_gpus_says_whether_it_was_run(path: Path) -> None:
+    several = load_config_from_file(str(path)).num_processes > 1
+    assert ("Not run: no GPU was lent" in header_of_hardware(path)) == several
+
+
+def header_of_hardware(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
 
 
 @pytest.mark.parametrize("path", HARDWARE, ids=lambda path: path.stem)

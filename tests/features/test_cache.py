@@ -325,7 +325,13 @@ def test_number_of_processes(
     monkeypatch: pytest.MonkeyPatch, num_proc: int | str, rows: int, cores: int, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert cache._num_processes(FeatureArguments(num_proc=num_proc), rows) == expected
+    assert cache.num_processes(FeatureArguments(num_proc=num_proc), rows) == expected
+
+
+def test_processes_that_write_parts_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cache.num_processes(FeatureArguments(), 9000, sharers=4) == 2
+    assert cache.num_processes(FeatureArguments(), 9000, sharers=16) == 1
 
 
 def test_forecast(encoder: ClipEncoder, rows: list[dict[str, Any]]) -> None:

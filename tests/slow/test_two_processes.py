@@ -1,4 +1,4 @@
-"""The recipe on two processes: the losses of one with a batch twice as large, and each clip once an epoch."""
+"""The recipe on two and four processes: the losses of one with a batch as much larger, and each clip once an epoch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def model(tmp_path: Path) -> Path:
     return make_tiny_whisper(tmp_path / "model", d_model=32)
 
 
-@pytest.mark.parametrize("clips", [12, 13], ids=["even", "uneven"])
-def test_two_processes_train_as_one(project_root: Path, model: Path, tmp_path: Path, clips: int) -> None:
+@pytest.mark.parametrize(("many", "clips"), [(2, 12), (2, 13), (4, 13)], ids=["2, even", "2, uneven", "4, uneven"])
+def test_many_processes_train_as_one(project_root: Path, model: Path, tmp_path: Path, many: int, clips: int) -> None:
     manifest = make_tiny_corpus(tmp_path / "corpus", train=clips, validation=5, test=5)
     yaml = tiny_yaml(tmp_path, model, manifest, log_sample_ids=True)
-    for processes in (1, 2):
+    for processes in (1, many):
         batch = f"training.per_device_train_batch_size={4 // processes}"
         done = launch(project_root, processes, yaml, f"experiment.name=on{processes}", batch)
         assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (tmp_path / "runs" / name for name in ("on1", "on2"))
+    one, two = (tmp_path / "runs" / name for name in ("on1", f"on{many}"))
     for key in ("loss", "grad_norm", "eval_loss"):
         assert history(two, key) == pytest.approx(history(one, key), rel=1e-5)
     assert history(two, "eval_wer") == history(one, "eval_wer")
