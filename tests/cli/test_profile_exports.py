@@ -61,11 +61,12 @@ def test_a_whisper(whisper: Subject, variant: str, laps: set[str], tmp_path: Pat
     assert list(tmp_path.iterdir()) == [], "an export is left only while it is loaded"
 
 
-def test_a_ctc_model_and_a_name_alone(tmp_path: Path) -> None:
+def test_a_ctc_model(tmp_path: Path) -> None:
     subject = find_subject(str(make_tiny_ctc(tmp_path / "ctc", "wav2vec2")))
     assert ids_of(exported(subject, "onnx", tmp_path)) == ids_of(make_runner("sdpa", subject, CPU, "float32"))
 
 
+@pytest.mark.slow
 def test_a_model_whose_encoder_takes_a_mask(tmp_path: Path) -> None:
     subject = find_subject(str(make_tiny_speech2text(tmp_path / "s2t", max_target_positions=40)), language="en")
     assert ids_of(exported(subject, "onnx", tmp_path)) == ids_of(make_runner("sdpa", subject, CPU, "float32"))
