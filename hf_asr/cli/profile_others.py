@@ -5,26 +5,31 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from hf_asr.cli.profile_exports import ctranslate2, onnx
 from hf_asr.profiling.clips import ProfileClip
 from hf_asr.profiling.runners import Runner, Stopwatch
 from hf_asr.profiling.subject import Subject
 from hf_asr.profiling.variants import NotAvailable
 
 
-def other_runtimes(folder: Path, tokens: int) -> Mapping[str, Callable[[Subject, torch.device], Runner]]:
+def other_runtimes(folder: Path) -> Mapping[str, Callable[[Subject, torch.device], Runner]]:
     """Return what makes each runtime's runner, by variant.
 
     Args:
-        folder: Where exports may be kept.
-        tokens: Tokens of the speed rows.
+        folder: Where exports lie while they are loaded.
     """
-    return {"faster_whisper": _faster_whisper}
+    return {
+        "ctranslate2": partial(ctranslate2, folder),
+        "onnx": partial(onnx, folder),
+        "faster_whisper": _faster_whisper,
+    }
 
 
 @dataclass

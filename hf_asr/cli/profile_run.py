@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hf_asr.errors import UserError
 from hf_asr.profiling.clips import ProfileClip, noise_clips, speech_clips
 from hf_asr.profiling.energy import counter_problems
 from hf_asr.profiling.grid import Grid, GridSettings
-from hf_asr.profiling.log import GridLog
+from hf_asr.profiling.log import Cell, GridLog
 from hf_asr.profiling.meter import Meter, find_meter
 from hf_asr.profiling.report import write_report
 from hf_asr.profiling.roofline import Roof, measure_roof
@@ -62,13 +63,17 @@ def profile(options: argparse.Namespace) -> int:
         clips_of(options, data),
         meters_of(options),
         log,
-        others=other_runtimes(options.output_dir, settings.tokens),
+        others=other_runtimes(options.output_dir),
         trace=options.output_dir / "traces" if options.trace else None,
         scored=data is not None,
     )
     report = _Report(grid, options.output_dir, machine_of(settings), roofs_of(grid), options.grid_grams)
     report.tell()
-    grid.run(after=report)
+    try:
+        grid.run(after=report)
+    except KeyboardInterrupt:
+        report()  # of what there is; the same command goes on
+        raise
     if options.train:
         for name, subject in subjects.items():
             for device in settings.devices:
@@ -152,9 +157,14 @@ def meters_of(options: argparse.Namespace) -> dict[str, Meter]:
 
 
 def roofs_of(grid: Grid) -> dict[tuple[str, str], Roof]:
-    """Measure what the machine reaches, for each device and dtype of the grid."""
+    """Measure what the machine reaches, for each device and dtype of the grid, once: a later start reads it."""
     pairs = dict.fromkeys((group.device, group.dtype) for group in grid.groups())
-    return {(device, dtype): measure_roof(torch.device(device), DTYPES[dtype]) for device, dtype in pairs}
+    for device, dtype in pairs:
+        if grid.log.last("roof", f"{device}|{dtype}") is None:
+            roof = measure_roof(torch.device(device), DTYPES[dtype])
+            grid.log.append("roof", f"{device}|{dtype}", **asdict(roof))
+    known = {(device, dtype): grid.log.last("roof", f"{device}|{dtype}") or {} for device, dtype in pairs}
+    return {pair: Roof(**{name: found[name] for name in Roof.__annotations__}) for pair, found in known.items()}
 
 
 def machine_of(settings: GridSettings) -> dict[str, Any]:
@@ -197,7 +207,7 @@ class _Report:
             console.print(f"energy of {device}: {meter.source}{idle}", highlight=False)
 
     def __call__(self) -> list[Row]:
-        cells = [cell for group in self.grid.groups() for cell in self.grid.cells(group)]
+        cells = [cell for group in self.grid.groups() for cell in sorted(self.grid.cells(group), key=_as_read)]
         rows = build_rows(
             self.grid.log,
             cells,
@@ -208,6 +218,10 @@ class _Report:
         )
         write_report(rows, self.folder, self.grid.log, self.machine)
         return rows
+
+
+def _as_read(cell: Cell) -> tuple[Seconds, int]:
+    return cell.duration, cell.batch_size
 
 
 def print_summary(rows: Sequence[Row], folder: Path) -> None:

@@ -67,6 +67,7 @@ class Writer:
     Attributes:
         config: The original's config.
         generation_config: The original's generation config.
+        model: CTranslate2's own.
         compute_type: What it computes in on this machine.
     """
 
@@ -78,8 +79,8 @@ class Writer:
         self.config = config
         self.generation_config = generation_config
         self._storage = ctranslate2.StorageView
-        self._model = ctranslate2.models.Whisper(str(folder), device="cpu", intra_threads=torch.get_num_threads())
-        self.compute_type = self._model.compute_type
+        self.model = ctranslate2.models.Whisper(str(folder), device="cpu", intra_threads=torch.get_num_threads())
+        self.compute_type = self.model.compute_type
 
     def generate(self, input_features: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> list[list[int]]:
         """Write the ids of each clip, without prompt and end.
@@ -91,7 +92,7 @@ class Writer:
         """
         rules = rules_of(self.config, self.generation_config, options)
         features = np.ascontiguousarray(input_features.float().cpu().numpy())
-        written = self._model.generate(
+        written = self.model.generate(
             self._storage.from_array(features),
             [list(rules.prompt)] * len(features),
             **told(rules, self.config.vocab_size),

@@ -73,15 +73,27 @@ def write(model: PreTrainedModel, source: Source, folder: Path, quantization: st
         folder: A folder that exists.
         quantization: ``float32``.
     """
-    if source.family.name == "ctc":
-        padder: Any = source.family.make_collator(source.processor, model)
-        ctc_graph(model, padder.padder.name, padder.padder.with_mask).write(folder)
-    else:
-        for graph in seq2seq_graphs(model, *SEQ2SEQ[source.family.name]):
-            graph.write(folder)
+    write_graphs(model, source, folder)
+    if source.family.name != "ctc":
         model.generation_config.save_pretrained(folder)
     model.config.save_pretrained(folder)
     source.processor.save_pretrained(folder)
+
+
+def write_graphs(model: PreTrainedModel, source: Source, folder: Path) -> None:
+    """Write a model's graphs alone, for which no tokenizer is needed.
+
+    Args:
+        model: From :func:`hf_asr.export.source.stock_model`.
+        source: Where it comes from.
+        folder: A folder that exists.
+    """
+    if source.family.name == "ctc":
+        padder: Any = source.family.make_collator(source.processor, model)
+        ctc_graph(model, padder.padder.name, padder.padder.with_mask).write(folder)
+        return
+    for graph in seq2seq_graphs(model, *SEQ2SEQ[source.family.name]):
+        graph.write(folder)
 
 
 class Session:

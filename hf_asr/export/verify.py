@@ -64,7 +64,7 @@ def verify(
     source.model.to(device)
     before, skipped = _score(source, source.family, split, folder / ORIGINAL, device, format)
     runtime = format.open(folder, source)
-    family = replace(source.family, decode=partial(_decode_instead, source.family, runtime))
+    family = replace(source.family, decode=partial(decode_instead, source.family, runtime))
     after, _ = _score(source, family, split, folder / EXPORTED, device, format)
     results = {
         "format": format.name,
@@ -111,7 +111,7 @@ def _score(
     return results, results["skipped"]
 
 
-def _decode_instead(family: Any, runtime: Any, model: Any, processor: Any, batch: Any, options: Any) -> list[str]:
+def decode_instead(family: Any, runtime: Any, model: Any, processor: Any, batch: Any, options: Any) -> list[str]:
     """Decode as the family does, with a runtime in the model's place."""
     texts: list[str] = family.decode(runtime, processor, batch, options)
     return texts

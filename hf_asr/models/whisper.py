@@ -219,11 +219,10 @@ def decode(
     """
     writer = cast(WhisperForConditionalGeneration, model)
     inputs = {name: batch[name] for name in INPUTS if name in batch}
-    # Features are (B, F, M), states (B, S, D).
-    clips, length = (
-        batch["input_features"].shape[::2] if "input_features" in batch else inputs["encoder_outputs"].shape[:2]
-    )
-    mask = torch.ones(clips, length, dtype=torch.long, device=model.device)
+    # Features are (B, F, M), states (B, S, D). What stands in for a model (hf_asr.export) has no device of its own.
+    given = batch["input_features"] if "input_features" in batch else inputs["encoder_outputs"]
+    clips, length = given.shape[::2] if "input_features" in batch else given.shape[:2]
+    mask = torch.ones(clips, length, dtype=torch.long, device=given.device)
     options = {"use_cache": True, **generation}  # training with checkpointing leaves config.use_cache off
     with generating(options):
         ended = leaving(writer, options)

@@ -127,14 +127,21 @@ def _frame(
 ) -> Markup:
     level = Markup('<line class="grid" x1="0" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/>')
     number = Markup('<text class="tick" x="46" y="{:.1f}" text-anchor="end">{}</text>')
-    below = Markup('<text class="tick" x="{:.2f}%" y="{}" text-anchor="middle">{}</text>')
+    below = Markup('<text class="tick" x="{:.2f}%" y="{}" text-anchor="{}">{}</text>')
     levels = Markup("").join(level.format(HEIGHT * (1 - y(tick))) for tick in y.ticks)
     numbers = Markup("").join(number.format(HEIGHT * (1 - y(tick)) + 12, y_format(tick)) for tick in y.ticks)
     ticks = Markup("").join(
-        below.format(100 * x(tick), HEIGHT + 16, x_format(tick)) for tick in x.ticks if 0.01 <= x(tick) <= 0.99
+        below.format(100 * x(tick), HEIGHT + 16, _anchor(x(tick)), x_format(tick)) for tick in x.ticks
     )
-    name = below.format(50.0, HEIGHT + 33, x_label)
+    name = below.format(50.0, HEIGHT + 33, "middle", x_label)
     return Markup(
         '<div class="frame" role="img" aria-label="{0}"><svg class="yaxis" width="52" height="{1}">{2}</svg>'
         '<svg class="plot" height="{1}">{3}{4}{5}{6}</svg></div>'
     ).format(title, HEIGHT + 40, numbers, levels, drawn, ticks, name)
+
+
+def _anchor(place: float) -> str:
+    """Return how a tick's text stands to it: at the ends it would be cut off."""
+    if place < 0.01:
+        return "start"
+    return "end" if place > 0.99 else "middle"

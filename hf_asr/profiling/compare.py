@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_asr.errors import UserError
+from hf_asr.profiling.recommend import SAME
 
 KEY = ("model", "variant", "device", "dtype", "duration", "batch_size")
 FIGURES = ("latency_seconds", "rtfx", "per_token_seconds", "peak_bytes", "joules_per_clip", "wer")
@@ -29,7 +30,9 @@ def compare_files(first: Path, second: Path) -> str:
         raise UserError(f"--compare: expected cells in common, found none in {first} and {second}; compare others")
     lines = [line for key in shared for line in _lines(rows[0][key], rows[1][key])]
     alone = [f"only in {path}: {len(own) - len(shared)} cells" for path, own in zip((first, second), rows, strict=True)]
-    return "\n".join([f"{first} -> {second}", *lines, *(line for line in alone if not line.endswith(" 0 cells"))])
+    alone = [line for line in alone if not line.endswith(" 0 cells")]
+    agreed = _agreement([(rows[0][key], rows[1][key]) for key in shared])
+    return "\n".join([f"{first} -> {second}", *lines, *alone, agreed])
 
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -64,6 +67,17 @@ def _lines(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         )
         told = "  (quartiles overlap: no difference shown)" if within else ""
         yield f"  {name}: {old:.4g} -> {new:.4g}  ({new / old:.2f} x){told}"
+
+
+def _agreement(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """Return how many medians agree, of those that do not how many have quartiles that overlap, and who ran once."""
+    pairs = [pair for pair in pairs if all(row["latency_seconds"] for row in pair)]
+    ratios = [after["latency_seconds"] / before["latency_seconds"] for before, after in pairs]
+    apart = [pair for pair, ratio in zip(pairs, ratios, strict=True) if not 1 / (1 + SAME) <= ratio <= 1 + SAME]
+    spread = sum(_overlap(*(row["latency_quartiles"] for row in pair)) for pair in apart)
+    once = sum(min(row["n"] for row in pair) == 1 for pair in apart)
+    told = f"median latencies within {SAME:.0%} of each other: {len(pairs) - len(apart)} of {len(pairs)} cells"
+    return f"{told}; of the others {spread} with quartiles that overlap, {once} that ran once" if apart else told
 
 
 def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:

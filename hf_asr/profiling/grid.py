@@ -34,6 +34,8 @@ ONCE_ABOVE: Seconds = 30.0
 # Shorter ones run once before they are measured.
 WARM_BELOW: Seconds = 3.0
 FEWEST = 3
+# The fewest are taken within so many times a cell's seconds; beyond it fewer are, down to one.
+STRETCH = 4
 # Batch 1 is where percentiles are asked for.
 MOST_OF_ONE = 20
 # What running a model raises for reasons of its own: shapes, kernels, compilers, memory.
@@ -54,7 +56,7 @@ class GridSettings:
         variants: Keys of ``VARIANTS``.
         tokens: Tokens that a decoder writes in the speed rows.
         repeats: Samples of a cell at most.
-        cell_seconds: Time for a cell's samples, within which there are as many as fit.
+        cell_seconds: Time for a cell's samples, within which there are as many as fit; four times as long for three.
         seed: Of weights and clips.
         threads: Threads of a CPU.
         normalizer: Text pipeline of the WER.
@@ -183,9 +185,19 @@ class Grid:
         for turn in range(rounds):
             order = cells if turn % 2 == 0 else list(reversed(cells))
             for cell in order:
-                done = len(self.log.of("sample", cell.key))
-                if done <= turn < planned.get(cell.key, 0) and not self._failed(cell):
-                    self._sample(runner, cell, turn)
+                done = self.log.of("sample", cell.key)
+                if turn >= planned.get(cell.key, 0) or len(done) > turn or self._failed(cell):
+                    continue
+                if self._over(done):
+                    planned[cell.key] = len(done)
+                    self.log.append("plan", cell.key, number=len(done), forecast_seconds=done[-1]["total_seconds"])
+                    continue
+                self._sample(runner, cell, turn)
+
+    def _over(self, samples: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether one more sample would take a cell beyond its time: a forecast may be wrong, a machine slow down."""
+        taken = [sample["total_seconds"] for sample in samples]
+        return bool(taken) and sum(taken) + taken[-1] > STRETCH * self.settings.cell_seconds
 
     def _plan(self, runner: Runner, cells: Sequence[Cell], facts: FactsOfGroup) -> dict[str, int]:
         """Warm cells up and decide how often each is run; the cheapest one tells what the others will take."""
@@ -208,7 +220,9 @@ class Grid:
             return 1
         most = max(self.settings.repeats, MOST_OF_ONE if cell.batch_size == 1 else 0)
         fitting = int(self.settings.cell_seconds / max(forecast, 1e-9))
-        return max(min(FEWEST, self.settings.repeats), min(most, fitting))
+        stretched = int(STRETCH * self.settings.cell_seconds / max(forecast, 1e-9))
+        fewest = max(1, min(FEWEST, self.settings.repeats, stretched))
+        return max(fewest, min(most, fitting))
 
     def _warm_up(self, runner: Runner, cell: Cell) -> Seconds | None:
         try:

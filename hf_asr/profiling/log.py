@@ -87,8 +87,8 @@ class GridLog:
         """Write a record.
 
         Args:
-            kind: ``plan``, ``sample``, ``facts``, ``quality``, ``operators``, ``train`` or ``settings``.
-            key: Of a cell or a group.
+            kind: ``plan``, ``sample``, ``facts``, ``quality``, ``operators``, ``train``, ``roof`` or ``settings``.
+            key: Of a cell, a group, or a device and a type.
             values: What it says.
         """
         record = {"kind": kind, "key": key, **values}

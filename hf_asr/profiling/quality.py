@@ -45,7 +45,7 @@ class FreeDecoding:
             return self._long(clips, batch_size)
         subject, names = self.subject, {dtype: name for name, dtype in DTYPES.items()}
         rows = [self._row(clip) for clip in clips]
-        table = datasets.Dataset.from_list([{"id": row["id"]} for row in rows])
+        table = datasets.Dataset.from_list([{"id": row["id"], "duration": row["duration"]} for row in rows])
         options = {**subject.family.decoding_options(subject.arguments), **self.options}
         conditions = Conditions(self.window, names[self.model.dtype], batch_size, options)
         prepared = PreparedSplit("profile", rows, table, Drops())  # type: ignore[arg-type]

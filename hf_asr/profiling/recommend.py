@@ -10,6 +10,8 @@ from hf_asr.profiling.screen import MIB
 
 # Goal to whether less of it is better.
 GOALS: Mapping[str, bool] = {"wer": True, "rtfx": False, "joules_per_clip": True, "forecast_bytes": True}
+# What a row's name leaves out.
+USUAL = {"variant": "sdpa", "device": "cpu", "dtype": "float32"}
 # Medians nearer to each other than this are one speed (the spread of repeated grids on shared machines).
 SAME = 0.1
 
@@ -105,7 +107,13 @@ def _clearly_better_words(row: Row, best: Row) -> bool:
 
 def describe(row: Row) -> str:
     """Return a row's name for a sentence."""
-    return f"{row['model']}, {row['variant']}, {row['device']}, {row['dtype']}, batch {row['batch_size']}"
+    return f"{name_of(row)}, batch {row['batch_size']}"
+
+
+def name_of(row: Row) -> str:
+    """Return the model, with what is not usual of how it was run."""
+    unusual = [row[name] for name, usual in USUAL.items() if row[name] != usual]
+    return ", ".join([row["model"], *unusual])
 
 
 def _seconds(value: float) -> str:

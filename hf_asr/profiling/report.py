@@ -26,8 +26,8 @@ from hf_asr.evaluation.page import (
 )
 from hf_asr.files import write_whole
 from hf_asr.profiling.log import GridLog
-from hf_asr.profiling.recommend import GOALS, comparable, describe, dominated, recommendations
-from hf_asr.profiling.report_charts import energy_charts, pareto_charts, roofline_charts, scaling_charts
+from hf_asr.profiling.recommend import GOALS, USUAL, comparable, describe, dominated, name_of, recommendations
+from hf_asr.profiling.report_charts import AXES, energy_charts, pareto_charts, roofline_charts, scaling_charts
 from hf_asr.profiling.rows import FIELDS, Row
 from hf_asr.profiling.screen import MIB, number
 
@@ -69,7 +69,7 @@ def page(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], machine: Map
     measured = [row for row in rows if row["status"] == "measured"]
     sections = [
         Section("advice", "What to take", _advice(rows), "Derived from the rows that each sentence names."),
-        Section("rows", "All cells", _cells(rows), "Medians; the number in front is what other sections refer to."),
+        Section("rows", "All cells", _cells(rows), _cells_lead(rows)),
         Section("latency", "Where the latency goes", _latency(measured)),
         Section("scaling", "Batch and clip length", scaling_charts(measured), "Whiskers: first and third quartile."),
         Section("pareto", "Trade-offs", _pareto(rows), _pareto_lead(rows)),
@@ -88,7 +88,7 @@ def page(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], machine: Map
         sections,
         eyebrow="hf_asr profile",
         subtitle=models,
-        hero=_hero(measured),
+        hero=_hero(rows, measured),
         footer="Made by hf-asr profile from profile.json beside it.",
     )
 
@@ -103,7 +103,7 @@ MEMORY_LEAD = (
 )
 
 
-def _hero(measured: Sequence[Row]) -> Markup:
+def _hero(rows: Sequence[Row], measured: Sequence[Row]) -> Markup:
     if not measured:
         return Markup("")
     fastest, quickest = (
@@ -113,46 +113,67 @@ def _hero(measured: Sequence[Row]) -> Markup:
     return tiles(
         [
             Tile("highest RTFx", number(fastest["rtfx"], 1), f"{describe(fastest)}, {fastest['duration']:g} s"),
-            Tile("lowest latency", f"{quickest['latency_seconds']:.3f} s", f"{describe(quickest)}"),
-            Tile("cells measured", str(len(measured)), f"{len({row['model'] for row in measured})} models"),
+            Tile("lowest latency", f"{quickest['latency_seconds']:.3f} s", f"{describe(quickest)}, {quickest['duration']:g} s"),
+            Tile("cells measured", f"{len(measured)} of {len(rows)}", _counted(len({row["model"] for row in measured}))),
         ]
     )
 
 
+def _counted(models: int) -> str:
+    return "1 model" if models == 1 else f"{models} models"
+
+
 def _advice(rows: Sequence[Row]) -> Markup:
     lines = [
-        (advice.need, f"{advice.text} (rows {', '.join(map(str, advice.rows))})") for advice in recommendations(rows)
+        [advice.need, advice.text, ", ".join(map(str, dict.fromkeys(advice.rows)))] for advice in recommendations(rows)
     ]
-    return facts(lines) if lines else Markup("")
+    return table(["need", "take", "rows"], lines) if lines else Markup("")
 
 
 def _cells(rows: Sequence[Row]) -> Markup:
-    head = ["", "model", "variant", "device", "dtype", "clip s", "batch", "n", "latency s", "quartiles", "RTFx"]
-    head += ["clips/s", "scaling", "first token s", "ms/token", ""]
-    body = []
-    for place, row in enumerate(rows, start=1):
-        quartiles = row["latency_quartiles"]
-        body.append(
-            [
-                place,
-                row["model"],
-                row["variant"],
-                row["device"],
-                row["dtype"],
-                row["duration"],
-                row["batch_size"],
-                row["n"],
-                row["latency_seconds"],
-                None if quartiles is None else " to ".join(number(value, 3) for value in quartiles),
-                row["rtfx"],
-                row["samples_per_second"],
-                row["scaling_factor"],
-                row["time_to_first_token_seconds"],
-                None if row["per_token_seconds"] is None else 1000 * row["per_token_seconds"],
-                row["long_form"] or "" if row["status"] == "measured" else f"{row['status']}: {row['message']}",
-            ]
-        )
-    return table(head, body, numbers=[0, *range(5, 15)])
+    head = ["", *(name for name, _ in _names(rows)), "clip s", "batch", "n", "latency s", "quartiles", "RTFx"]
+    head += ["clips/s", "scaling", "first token s", "ms/token"]
+    body = [
+        [place, *(row[field] for _, field in _names(rows)), *_figures(row)]
+        for place, row in enumerate(rows, start=1)
+        if row["status"] == "measured"
+    ]
+    names = len(_names(rows))
+    return join([table(head, body, numbers=[0, *range(names + 1, len(head))]), _missing(rows)])
+
+
+def _cells_lead(rows: Sequence[Row]) -> str:
+    shown = {field for _, field in _names(rows)}
+    same = [f"{name} {rows[0][name]}" for name in USUAL if rows and name not in shown]
+    lead = "Medians; the number in front is what other sections refer to."
+    return f"{lead} All of them: {', '.join(same)}." if same else lead
+
+
+def _names(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the columns that name a row, heading and field: those that are the same everywhere are left out."""
+    said = [name for name in ("variant", "device", "dtype") if len({row[name] for row in rows}) > 1]
+    return [(name, name) for name in ("model", *said)]
+
+
+def _figures(row: Row) -> list[Any]:
+    quartiles = "" if row["n"] < 2 else " to ".join(number(value, 3) for value in row["latency_quartiles"])
+    token = None if row["per_token_seconds"] is None else 1000 * row["per_token_seconds"]
+    before = ("duration", "batch_size", "n", "latency_seconds")
+    after = ("rtfx", "samples_per_second", "scaling_factor", "time_to_first_token_seconds")
+    return [*(row[name] for name in before), quartiles, *(row[name] for name in after), token]
+
+
+def _missing(rows: Sequence[Row]) -> Markup:
+    """Return the cells without a measurement, those of one reason together, and what long clips were made of."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["status"] != "measured":
+            found = reasons.setdefault((name_of(row), f"{row['status']}: {row['message'] or ''}"), [])
+            found.append(f"{row['duration']:g} s x {row['batch_size']}")
+    body = [[name, ", ".join(cells), reason] for (name, reason), cells in reasons.items()]
+    parts = [table(["model", "clips x batch", "why"], body, caption="Not measured")] if body else []
+    parts += [note(text) for text in dict.fromkeys(row["long_form"] for row in rows if row["long_form"])]
+    return join(parts)
 
 
 def _latency(rows: Sequence[Row]) -> Markup:
@@ -162,7 +183,7 @@ def _latency(rows: Sequence[Row]) -> Markup:
     for duration in sorted({row["duration"] for row in rows}):
         chosen = [row for row in rows if row["duration"] == duration]
         smallest = min(row["batch_size"] for row in chosen)
-        bars = [(_short(row), _stages(row)) for row in chosen if row["batch_size"] == smallest]
+        bars = [(name_of(row), _stages(row)) for row in chosen if row["batch_size"] == smallest]
         names = [*(stage.replace("_", " ") for stage in STAGES), "further tokens"]
         title = f"Seconds of a batch of {smallest}, clips of {duration:g} s"
         parts.append(stacked_bars(bars, series=names, title=title, format=_seconds))
@@ -189,7 +210,7 @@ def _pareto(rows: Sequence[Row]) -> Markup:
 
 def _pareto_lead(rows: Sequence[Row]) -> str:
     goals = comparable(rows)
-    missing = [goal for goal in GOALS if goal not in goals]
+    missing = [AXES[goal][0] for goal in GOALS if goal not in goals]
     lead = "Grey: another cell of the same clip length is at least as good in every goal shown, and better in one."
     return f"{lead} Without figures for all cells: {', '.join(missing)}." if missing else lead
 
@@ -314,10 +335,6 @@ def _training(records: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _interval(ends: Sequence[float]) -> str:
     return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
-
-
-def _short(row: Row) -> str:
-    return f"{row['model']} {row['variant']} {row['device']} {row['dtype']}"
 
 
 def _seconds(value: float) -> str:

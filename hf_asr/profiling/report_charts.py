@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from hf_asr.evaluation.page import columns, join
 from hf_asr.profiling.charts import Point, Series, chart
-from hf_asr.profiling.recommend import describe
+from hf_asr.profiling.recommend import describe, name_of
 from hf_asr.profiling.rows import Row
 from hf_asr.profiling.screen import MIB
 
@@ -23,8 +23,8 @@ AXES = {
 
 def scaling_charts(rows: Sequence[Row]) -> Markup:
     """Return RTFx over batch size by clip length, and latency over clip length by batch size; both with spread."""
-    by_batch = _group(rows, lambda row: f"{_name(row)}, {row['duration']:g} s")
-    by_length = _group(rows, lambda row: f"{_name(row)}, batch {row['batch_size']}")
+    by_batch = _group(rows, lambda row: f"{name_of(row)}, {row['duration']:g} s")
+    by_length = _group(rows, lambda row: f"{name_of(row)}, batch {row['batch_size']}")
     speed = [Series(name, [_rtfx(row) for row in _by(part, "batch_size")], joined=True) for name, part in by_batch]
     latency = [Series(name, [_latency(row) for row in _by(part, "duration")], joined=True) for name, part in by_length]
     return columns(
@@ -38,7 +38,7 @@ def scaling_charts(rows: Sequence[Row]) -> Markup:
 
 def energy_charts(rows: Sequence[Row]) -> Markup:
     """Return joules a clip over batch size."""
-    groups = _group(rows, lambda row: f"{_name(row)}, {row['duration']:g} s")
+    groups = _group(rows, lambda row: f"{name_of(row)}, {row['duration']:g} s")
     series = [
         Series(name, [Point(row["batch_size"], row["joules_per_clip"], describe(row)) for row in part], joined=True)
         for name, part in groups
@@ -141,11 +141,3 @@ def _group(rows: Iterable[Row], name: Callable[[Row], str]) -> list[tuple[str, l
 def _by(rows: Sequence[Row], field: str) -> list[Row]:
     return sorted(rows, key=lambda row: float(row[field]))
 
-
-def _name(row: Row) -> str:
-    extra = [
-        row[name]
-        for name, usual in (("variant", "sdpa"), ("device", "cpu"), ("dtype", "float32"))
-        if row[name] != usual
-    ]
-    return " ".join([row["model"], *extra])

@@ -47,7 +47,7 @@ FIELDS: Mapping[str, Field] = {
     "tokens": Field("integer", "Tokens that a decoder was made to write, a window."),
     "windows": Field("integer", "Windows that a clip takes, one after the other."),
     "long_form": Field("string", "What was done with a clip beyond the window."),
-    "n": Field("integer", "Samples; 1 where a cell was forecast to take over 30 s."),
+    "n": Field("integer", "Samples; below three where three would have taken over four times `--cell-seconds`."),
     "encoder_gflops": Field("number", "FLOPs (not MACs) of the encoder, a clip, attention included, in 10^9."),
     "cross_kv_gflops": Field("number", "Keys and values of cross-attention, once a clip, in 10^9 FLOPs."),
     "decoder_step_gflops": Field("number", "The first token, cross-attention cached, head included, in 10^9 FLOPs."),
@@ -138,7 +138,7 @@ def _row(log: GridLog, cell: Cell, machine: Mapping[str, Any], meter: Meter, gra
     row |= {"dtype": group.dtype, "variant": group.variant, "n": len(samples), "tokens": machine["tokens"]}
     row |= {"threads": machine["threads"], "device_name": machine[group.device]}
     row["status"] = facts["status"] or ("measured" if samples else "unfinished")
-    row["message"] = facts["message"] or None
+    row["message"] = facts["message"] or (None if samples else "not reached yet")
     if (row["windows"] or 1) > 1:
         row["long_form"] = (
             f"{row['windows']} windows one after the other, {machine['tokens']} tokens each; "

@@ -22,7 +22,7 @@ from hf_asr.profiling.subject import Subject
 from hf_asr.utterance import Seconds
 
 # Laps of a run, in its order.
-STAGES = ("decode_audio", "features", "encoder", "first_token", "tokens", "detokenise", "whole")
+STAGES = ("decode_audio", "features", "encoder", "first_token", "tokens", "decoder", "detokenise", "whole")
 
 
 @dataclass

@@ -191,7 +191,7 @@ VARIANTS: Mapping[str, Variant] = {
     "fp16_encoder": Variant("encoder in float16, decoder in float32", _fp16_encoder, _needs_decoder, "float32"),
     "bf16": Variant("weights and arithmetic in bfloat16", _Plain(), _always, "bfloat16"),
     "thinned": Variant("Whisper's window with its silence thinned", _Plain(window="thinned"), _needs_whisper),
-    "ctranslate2": Variant("exported to CTranslate2", None, _always),
-    "onnx": Variant("exported to ONNX, run by onnxruntime", None, _always),
+    "ctranslate2": Variant("exported to CTranslate2, float32", None, _always, "float32"),
+    "onnx": Variant("exported to ONNX, run by onnxruntime", None, _always, "float32"),
     "faster_whisper": Variant("faster-whisper, as installed", None, _needs_faster_whisper),
 }

@@ -69,3 +69,12 @@ def test_nothing_measured_is_a_finding(tmp_path: Path) -> None:
     assert main([*words, "--memory-limit", "0.0001", "--output-dir", str(tmp_path)]) == 1
     (row,) = json.loads((tmp_path / "profile.json").read_text())
     assert row["status"] == "oom" and row["largest_batch"] == 0
+
+
+def test_the_figures_of_a_whisper_through_the_command(tmp_path: Path) -> None:
+    """Nothing runs: a cell that does not fit is told its FLOPs too. As measured rows: tests/slow."""
+    words = ["profile", "--model", "config:whisper-tiny", "--durations", "30", "--batch-sizes", "1"]
+    assert main([*words, "--device", "cpu", "--memory-limit", "0.01", "--output-dir", str(tmp_path)]) == 1
+    (row,) = json.loads((tmp_path / "profile.json").read_text())
+    assert row["encoder_gflops"] == pytest.approx(36.94, rel=0.01)
+    assert row["decoder_step_gflops"] == pytest.approx(0.0656, rel=0.01)
