@@ -35,7 +35,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         wanted = ctx.needs_input_grad
         of_states = torch.zeros_like(states) if wanted[0] else None
-        of_weight = torch.zeros_like(weight) if wanted[1] else None
+        of_weight: torch.Tensor | None = None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         for first in range(0, len(labels), CHUNK):
             part, targets = inputs[first : first + CHUNK], labels[first : first + CHUNK]
@@ -45,17 +45,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             slope = slope.to(dtype)
             if of_states is not None:
                 of_states[first : first + CHUNK] = slope @ kernel
-            if of_weight is not None:
-                of_weight += slope.t() @ part
+            if wanted[1]:
+                found = (slope.t() @ part).to(weight.dtype)
+                # The first chunk's is kept as it is: V x D zeros to add to would be written and read once more.
+                of_weight = found if of_weight is None else of_weight.add_(found)
             if of_bias is not None:
                 of_bias += slope.sum(0)
+        if wanted[1] and of_weight is None:
+            of_weight = torch.zeros_like(weight)
         ctx.save_for_backward(of_states, of_weight, of_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        # In place: V x D numbers less at the step's peak. Autograd refuses a second backward through changed tensors.
+        scaled = [None if saved is None else saved.mul_(grad.to(saved.dtype)) for saved in ctx.saved_tensors]
         return (*scaled, None, None)
 
 
