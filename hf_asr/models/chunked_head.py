@@ -41,6 +41,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part, targets = inputs[first : first + CHUNK], labels[first : first + CHUNK]
             logits = functional.linear(part, kernel, None if bias is None else bias.to(dtype)).float()
             loss, slope = _loss_and_slope(logits, targets, smoothing)
+            del logits
             total += loss
             slope = slope.to(dtype)
             if of_states is not None:
@@ -69,13 +70,13 @@ def _autocast(states: torch.Tensor) -> bool:
 
 
 def _loss_and_slope(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed loss of (N, V) logits and its derivative by them, which takes their place in memory."""
-    log_sums = torch.logsumexp(logits, dim=-1, keepdim=True)
+    """Return the summed loss of (N, V) logits and its derivative by them."""
+    log_shares = torch.log_softmax(logits, dim=-1)
     learnt, places = labels.ne(IGNORED).unsqueeze(-1), labels.clamp(min=0).unsqueeze(-1)
-    loss = (1 - smoothing) * (log_sums - logits.gather(-1, places))
+    loss = (smoothing - 1) * log_shares.gather(-1, places)
     if smoothing:
-        loss = loss + smoothing * (log_sums - logits.mean(-1, keepdim=True))
-    slope = logits.sub_(log_sums).exp_()
+        loss = loss - smoothing * log_shares.mean(-1, keepdim=True)
+    slope = log_shares.exp_()
     if smoothing:
         slope.sub_(smoothing / slope.shape[-1])
     slope.scatter_add_(-1, places, torch.full_like(places, -(1 - smoothing), dtype=slope.dtype))
