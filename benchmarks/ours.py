@@ -21,6 +21,7 @@ from hf_asr.inference.generate import Conditions, resolve_conditions
 from hf_asr.models import get_family
 from hf_asr.training.adapters import make_trainable
 from hf_asr.training.arguments import training_arguments
+from hf_asr.training.bank import prepare_with_bank
 from hf_asr.training.trainer import SpeechTrainer, build_trainer
 
 _NUMBERS = itertools.count()
@@ -106,8 +107,8 @@ def assemble(setting: Setting, *overrides: str, splits: tuple[str, ...] = ("trai
     processor = family.load_processor(arguments, None)
     model: Any = family.load_model(arguments, processor)
     read = build_splits(arguments.data, seed=arguments.experiment.seed, names=splits)
-    prepared = prepare_splits(read, family.make_encoder(processor, model.config, arguments), arguments)
-    model.to(training.device)
+    encoder = family.make_encoder(processor, model.config, arguments)
+    prepared = prepare_with_bank(read, encoder, arguments, family, model, processor, training)
     conditions = resolve_conditions(family, arguments, training.device, model.dtype)
     model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
     trainer = build_trainer(arguments, training, family, model, processor, prepared, conditions)

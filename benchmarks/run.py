@@ -4,7 +4,7 @@ Each row alternates both sides on the same clips, machine, threads, clips an opt
 takes medians over the rounds. ``ratio`` is the stock side's cost over ours: larger is better. Rows are written as they
 are measured, each over its namesake in FILE, so that one row can be measured again.
 
-    python benchmarks/run.py [--only NAME ...] [--size tiny|small] [--rounds N] [--output docs/benchmarks.json]
+    python benchmarks/run.py [--only NAME ...] [--size tiny|small] [--rounds N] [--clock wall|cpu] [--output FILE]
 
 Speech is read from HF_ASR_SHARED_DATA, else ../shared/data, else espeak-ng says it, and the row tells so.
 """
@@ -50,6 +50,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"rows: {', '.join(ROWS)}")
     parser.add_argument("--size", default="tiny", choices=("tiny", "small"), help="whose dimensions the model has")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides in turn (default 5)")
+    clocks = "wall time, or CPU time where other programs share the machine (not on a GPU)"
+    parser.add_argument("--clock", default="wall", choices=("wall", "cpu"), help=clocks)
     parser.add_argument("--output", type=Path, help="JSON list that the rows are written into")
     parser.add_argument("--threads", type=int, help="threads of torch; by default OMP_NUM_THREADS, else all cores")
     options = parser.parse_args(argv)
@@ -87,12 +89,12 @@ def make_setting(folder: Path, options: argparse.Namespace) -> Any:
     )
 
 
-def put(rows: list[dict[str, Any]], output: Path | None, command: str) -> None:
+def put(rows: list[dict[str, Any]], output: Path | None, written: str) -> None:
     """Write rows over their namesakes in FILE and print them."""
     kept = json.loads(output.read_text("utf-8")) if output and output.exists() else []
     names = [row["name"] for row in rows]
     for row in rows:
-        row["command"] = command
+        row["command"] = written
         print(json.dumps(row))
     if output:
         merged = [row for row in kept if row["name"] not in names] + rows
@@ -105,7 +107,11 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
     import torch
+    from setting import CLOCK
 
+    if options.clock == "cpu" and torch.cuda.is_available():
+        raise SystemExit("--clock cpu: expected a machine without a GPU, whose work no CPU time counts; leave it out")
+    os.environ[CLOCK] = options.clock
     torch.set_num_threads(options.threads or torch.get_num_threads())
     datasets.disable_progress_bars()
     logging.getLogger("hf_asr").setLevel(logging.ERROR)
@@ -117,12 +123,21 @@ def main() -> int:
             print(f"{name}:", file=sys.stderr, flush=True)
             module, bar = ROWS[name]
             rows = getattr(importlib.import_module(module), name)(setting)
-            size = f" --size {options.size}" if options.size != "tiny" else ""
-            put(rows, options.output, f"python benchmarks/run.py --only {name}{size} --rounds {options.rounds}")
+            put(rows, options.output, command(name, options))
             missed += [row["name"] for row in rows if options.size == "tiny" and below(row, bar)]
     if missed:
         print(f"below their bars: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def command(name: str, options: argparse.Namespace) -> str:
+    """Return the command line that measures a row again."""
+    words = [f"python benchmarks/run.py --only {name}"]
+    words += [f"--size {options.size}"] if options.size != "tiny" else []
+    words += [f"--rounds {options.rounds}"]
+    words += [f"--clock {options.clock}"] if options.clock != "wall" else []
+    words += [f"--threads {options.threads}"] if options.threads else []
+    return " ".join(words)
 
 
 def below(row: dict[str, Any], bar: float | None) -> bool:

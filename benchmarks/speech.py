@@ -24,6 +24,8 @@ from hf_asr.utterance import AudioRef
 MP3_RATE = 48_000
 # Language, task and no-timestamps before the text, the end behind it.
 SPECIAL_LABELS = 4
+# Enough clips of each for windows that are full of them.
+SPEAKERS = 4
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -80,7 +82,7 @@ def make_speech(
     for number, samples in zip(range(clips), pieces, strict=False):
         data = encode(upsample(_tensor(samples)).numpy(), MP3_RATE, "mp3")
         (folder / "clips" / f"{number:05d}.mp3").write_bytes(data)
-        lines.append(f"clips/{number:05d}.mp3\t{text}\tspeaker{number % 16}\t{seconds}")
+        lines.append(f"clips/{number:05d}.mp3\t{text}\tspeaker{number % SPEAKERS}\t{seconds}")
     assert len(lines) == clips + 1, f"expected speech for {clips} clips, found {len(lines) - 1}"
     (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
     return Speech(folder / "manifest.tsv", clips, seconds, label_tokens, source)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run import ROWS, SMALL
+from run import ROWS, SMALL, below
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- rows: written by benchmarks/table.py -->", "<!-- end of rows -->"
@@ -24,12 +24,16 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def bar_of(name: str) -> str:
-    """Return what a row is to reach, in words."""
+def bar_of(name: str, row: Mapping[str, Any] | None = None) -> str:
+    """Return what a row is to reach, in words, and by how much it misses it."""
     bar = ROWS[name][1]
     if bar is None:
         return "none"
-    return f"at most {bar:g}" if name == "padding" else f"{bar:g}"
+    words = f"at most {bar:g}" if name == "padding" else f"{bar:g}"
+    if row is None or not below(row, bar):
+        return words
+    found = row["ours"] if row["ratio"] is None else row["ratio"]
+    return f"{words}, missed by {abs(found - bar):.2g}"
 
 
 def line(name: str, row: Mapping[str, Any] | None, bar: str) -> str:
@@ -42,14 +46,22 @@ def line(name: str, row: Mapping[str, Any] | None, bar: str) -> str:
     return f"| `{name}` | {number(row['stock'])} | {number(row['ours'])} | {ratio} | {bar} | {note} |"
 
 
+def clock_of(machine: Mapping[str, Any]) -> str:
+    """Return which time was measured, and whether other programs had a share of the cores."""
+    shared = machine.get("load_average", 0) > machine["threads"] + 0.5
+    clock = f"{machine.get('clock', 'wall')}".removesuffix(" time") + " time"
+    return f"{clock}, on a machine that other programs shared" if shared else clock
+
+
 def hardware_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one line for each machine, speech and number of rounds that rows were measured with."""
     found: dict[str, list[str]] = {}
     for row in rows:
         machine = row["hardware"]
+        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
         text = (
-            f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['dtype']}, torch "
-            f"{machine['torch']}; speech: {row['speech']}; rounds: {row['rounds']}"
+            f"{machine['device']}, {machine['cores']} cores, {threads}, {machine['dtype']}, torch {machine['torch']}; "
+            f"{clock_of(machine)}; speech: {row['speech']}; rounds: {row['rounds']}"
         )
         found.setdefault(text, []).append(f"`{row['name']}`")
     return [f"- {', '.join(names)}: {text}" for text, names in found.items()]
@@ -61,7 +73,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["## On a CPU", "", *header]
     on_cpu = {row["name"]: row for row in rows if row["hardware"]["device"].startswith("CPU")}
     on_gpu = {row["name"]: row for row in rows if row["name"] not in on_cpu}
-    lines += [line(name, on_cpu.get(name), bar_of(name)) for name in ROWS]
+    lines += [line(name, on_cpu.get(name), bar_of(name, on_cpu.get(name))) for name in ROWS]
     lines += [line(f"{name}_small", on_cpu.get(f"{name}_small"), "none") for name in SMALL]
     lines += ["", *hardware_of(list(on_cpu.values())), "", "## On a GPU", ""]
     lines += [*header, *(line(name, row, "none") for name, row in on_gpu.items())] if on_gpu else ["Not measured."]

@@ -68,7 +68,8 @@ class PlannedPadder:
     name: str = "input_features"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """Return ``input_features`` float32 (B, F, M), and ``positions`` and ``log_weights`` (B, S) of the plan.
+        """Return ``input_features`` float32 (B, F, M), and ``positions`` and ``log_weights`` (B, S) of the plan, see
+        :meth:`~hf_asr.features.positions.Window.of_batch`.
 
         Of states, which a bank gives in the place of features: see :func:`padded_states`.
         """

@@ -35,27 +35,33 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         wanted = ctx.needs_input_grad
         of_states = torch.zeros_like(states) if wanted[0] else None
-        of_weight = torch.zeros_like(weight) if wanted[1] else None
+        of_weight: torch.Tensor | None = None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         for first in range(0, len(labels), CHUNK):
             part, targets = inputs[first : first + CHUNK], labels[first : first + CHUNK]
             logits = functional.linear(part, kernel, None if bias is None else bias.to(dtype)).float()
             loss, slope = _loss_and_slope(logits, targets, smoothing)
+            del logits
             total += loss
             slope = slope.to(dtype)
             if of_states is not None:
                 of_states[first : first + CHUNK] = slope @ kernel
-            if of_weight is not None:
-                of_weight += slope.t() @ part
+            if wanted[1]:
+                found = (slope.t() @ part).to(weight.dtype)
+                # The first chunk's is kept as it is: V x D zeros to add to would be written and read once more.
+                of_weight = found if of_weight is None else of_weight.add_(found)
             if of_bias is not None:
                 of_bias += slope.sum(0)
+        if wanted[1] and of_weight is None:
+            of_weight = torch.zeros_like(weight)
         ctx.save_for_backward(of_states, of_weight, of_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        # In place: V x D numbers less at the step's peak. Autograd refuses a second backward through changed tensors.
+        scaled = [None if saved is None else saved.mul_(grad.to(saved.dtype)) for saved in ctx.saved_tensors]
         return (*scaled, None, None)
 
 
@@ -64,13 +70,13 @@ def _autocast(states: torch.Tensor) -> bool:
 
 
 def _loss_and_slope(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed loss of (N, V) logits and its derivative by them, which takes their place in memory."""
-    log_sums = torch.logsumexp(logits, dim=-1, keepdim=True)
+    """Return the summed loss of (N, V) logits and its derivative by them."""
+    log_shares = torch.log_softmax(logits, dim=-1)
     learnt, places = labels.ne(IGNORED).unsqueeze(-1), labels.clamp(min=0).unsqueeze(-1)
-    loss = (1 - smoothing) * (log_sums - logits.gather(-1, places))
+    loss = (smoothing - 1) * log_shares.gather(-1, places)
     if smoothing:
-        loss = loss + smoothing * (log_sums - logits.mean(-1, keepdim=True))
-    slope = logits.sub_(log_sums).exp_()
+        loss = loss - smoothing * log_shares.mean(-1, keepdim=True)
+    slope = log_shares.exp_()
     if smoothing:
         slope.sub_(smoothing / slope.shape[-1])
     slope.scatter_add_(-1, places, torch.full_like(places, -(1 - smoothing), dtype=slope.dtype))

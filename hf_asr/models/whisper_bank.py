@@ -82,10 +82,11 @@ class WhisperStates:
             states = model.get_encoder()(**inputs).last_hidden_state
         model.train(was_training)
         halves = states.half().cpu()
-        if "log_weights" not in batch:
+        if "positions" not in batch:
             return [clip[None] for clip in halves.numpy()]
         # Whole numbers up to 2048 are exact in float16; P is at most 1500.
-        weights = batch["log_weights"].exp().round().half()
+        unweighed = torch.zeros(batch["positions"].shape)
+        weights = batch.get("log_weights", unweighed).exp().round().half()
         lengths = weights.gt(0).sum(1).tolist()
         clips = torch.cat([halves, weights.unsqueeze(-1)], dim=-1).numpy()
         return [clip[None, :length] for clip, length in zip(clips, lengths, strict=True)]

@@ -6,7 +6,8 @@ one, ``forward`` takes beside ``input_features`` (B, F, M):
 
 - ``positions`` int64 (B, S): positions of the window that each clip keeps, see :mod:`hf_asr.features.positions`;
 - ``log_weights`` (B, S): added to every attention logit of that key, in the encoder's self-attention and in the
-  decoder's cross-attention: 0 for speech, the logarithm of what it stands for in the tail, -inf for batch padding.
+  decoder's cross-attention: 0 for speech, the logarithm of what it stands for in the tail, -inf for batch padding;
+  not there where all would be 0.
 
 M is the batch's longest clip and a few frames of its silence (:data:`~hf_asr.features.positions.MARGIN`). All of
 it happens inside one module call, as DDP, FSDP, autocast and gradient checkpointing want it. ``generate`` takes the
@@ -67,7 +68,7 @@ class ThinEncoder(WhisperEncoder):
             input_features: (B, F, M) log-mel; with more than F bins the plan is read from the others.
             attention_mask: Not looked at, as in the stock encoder.
             positions: (B, S) int64, or None for the stock encoder.
-            log_weights: (B, S).
+            log_weights: (B, S); None where all are 0.
             kwargs: As the stock encoder's.
 
         Returns:
@@ -75,19 +76,19 @@ class ThinEncoder(WhisperEncoder):
         """
         if input_features.shape[1] != self.num_mel_bins:
             input_features, positions, log_weights = unpack(input_features, self.num_mel_bins)
-        if positions is None or log_weights is None:
+        if positions is None:
             stock: BaseModelOutput = super().forward(input_features, attention_mask, **kwargs)
             return stock
         return self._encode(input_features, positions, log_weights, **kwargs)
 
     @capture_outputs
     def _encode(
-        self, input_features: torch.Tensor, positions: torch.Tensor, log_weights: torch.Tensor, **kwargs: Any
+        self, input_features: torch.Tensor, positions: torch.Tensor, log_weights: torch.Tensor | None, **kwargs: Any
     ) -> ThinStates:
         check_attention(self.config)
         hidden = self._stem(input_features, positions) + self.embed_positions(positions)
         hidden = functional.dropout(hidden, p=self.dropout, training=self.training)
-        mask = key_mask(log_weights, hidden.dtype)
+        mask = None if log_weights is None else key_mask(log_weights, hidden.dtype)
         for layer in self.layers:
             if self.training and self.layerdrop > 0.0 and torch.rand([]) < self.layerdrop:
                 continue
@@ -203,8 +204,10 @@ class ThinWhisper(WhisperForConditionalGeneration):
         """
         if encoder_outputs is not None:
             return self._generate_from_states(encoder_outputs, log_weights, options)
-        if positions is None or log_weights is None or input_features is None:
+        if positions is None or input_features is None:
             return super().generate(input_features, *args, **options)
+        if log_weights is None:
+            log_weights = torch.zeros(positions.shape, device=positions.device)
         given = options.get("generation_config") or self.generation_config
         check_options(given.to_dict() | options)
         return super().generate(pack(input_features, positions, log_weights), *args, **options)

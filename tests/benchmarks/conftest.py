@@ -13,7 +13,7 @@ from helpers.tiny_whisper import make_tiny_whisper
 
 from hf_asr.data.audio import SAMPLE_RATE, encode
 
-CLIPS, SECONDS = 6, 1.5
+CLIPS, SECONDS = 8, 1.5
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch, project_root: Path) -> None:
 
 @pytest.fixture
 def micro(tmp_path: Path, on_path: None) -> Any:
-    """A setting of six tones, a Whisper of a few thousand parameters with a window of 4 s, one round."""
+    """A setting of eight tones, a Whisper of a few thousand parameters with a window of 4 s, one round."""
     from setting import Setting
     from speech import MP3_RATE, Speech
 
@@ -34,7 +34,7 @@ def micro(tmp_path: Path, on_path: None) -> Any:
     for index in range(CLIPS):
         samples = upsample(torch.from_numpy(tone(index, SECONDS))).numpy()
         (folder / f"{index}.mp3").write_bytes(encode(samples, MP3_RATE, "mp3"))
-        lines.append(f"clips/{index}.mp3\tthe the\tspeaker{index}\t{SECONDS}")
+        lines.append(f"clips/{index}.mp3\tthe the\tspeaker\t{SECONDS}")
     (tmp_path / "speech" / "manifest.tsv").write_text("\n".join(lines) + "\n")
     speech = Speech(tmp_path / "speech" / "manifest.tsv", CLIPS, SECONDS, 11, "tones")
     checkpoint = make_tiny_whisper(tmp_path / "checkpoint")

@@ -9,7 +9,7 @@ import pytest
 
 COMMON = {"name", "stock", "ours", "ratio", "unit", "rounds", "spread", "hardware", "speech", "batch"}
 # Rows that start processes of their own, which import everything anew.
-SLOW = ("scale", "peak_memory")
+SLOW = ("scale", "peak_memory", "job_bank", "prepare")
 
 
 def rows_of(name: str, setting: Any) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def rows_of(name: str, setting: Any) -> list[dict[str, Any]]:
     return list(getattr(importlib.import_module(run.ROWS[name][0]), name)(setting))
 
 
-@pytest.mark.parametrize("name", ["train_full", "train_clip", "cache_bytes", "evaluate", "roofline"])
+@pytest.mark.parametrize("name", ["train_full", "train_clip", "train_bank", "cache_bytes", "evaluate", "roofline"])
 def test_a_row(name: str, micro: Any) -> None:
     (row,) = rows_of(name, micro)
     assert row.keys() >= COMMON and row["name"] == name
@@ -29,6 +29,29 @@ def test_a_row(name: str, micro: Any) -> None:
         assert row["identical_to_unsorted_and_unbatched"]["full window"] == 1
     if name == "cache_bytes":
         assert row["ratio"] == pytest.approx(row["stock"] / row["ours"])
+
+
+def test_clips_of_packed_windows_are_counted_one_by_one(micro: Any) -> None:
+    """Windows of 4 s hold two of the clips of 1.5 s: a step of two windows is trained on four clips."""
+    (row,) = rows_of("train_pack", micro)
+    assert row["clips_a_step"] == {"stock": 2, "ours": 4, "shipped share": row["clips_a_step"]["shipped share"]}
+    assert row["ratio"] == pytest.approx(row["stock"] / row["ours"]) and "shipped share" in row["beside"]
+
+
+def test_the_bank_is_timed_in_its_second_epoch() -> None:
+    """Of three steps an epoch, those of the second count."""
+    setting = importlib.import_module("setting")
+    ends = [0.0, 50.0, 100.0, 101.0, 103.0, 106.0]
+
+    class Trained:
+        def add_callback(self, times: Any) -> None:
+            self.times = times
+
+        def train(self) -> None:
+            self.times.ends = list(ends)
+
+    assert setting.step_timer(Trained(), untimed=3)() == 2.0
+    assert setting.step_timer(Trained())() == pytest.approx(106 / 5)
 
 
 def test_padding_has_no_ratio(micro: Any) -> None:
@@ -44,5 +67,5 @@ def test_a_row_in_processes_of_its_own(name: str, micro: Any) -> None:
     assert row.keys() >= COMMON and row["ours"] > 0
     if name == "peak_memory":
         assert row["ratio"] > 1 and row["peak_rss_mb"]["stock"] > 100
-    else:
+    elif name == "scale":
         assert row["sizes"].keys() == {"5", "10"} and row["sizes"]["10"]["batches"] >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,23 @@ def test_sides_take_turns_and_the_median_counts() -> None:
     assert found == {"stock": [4.0, 8.0, 6.0], "ours": [1.0, 3.0, 2.0]}
     measured = setting.Measured(found, "s")
     assert measured.ratio("ours") == 3.0 and measured.median("stock") == 6.0
+
+
+def test_cpu_time_counts_work_and_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = importlib.import_module("setting")
+    found = {}
+    for clock in ("wall", "cpu"):
+        monkeypatch.setenv(setting.CLOCK, clock)
+        start = setting.clock()
+        time.sleep(0.3)
+        found[clock] = setting.clock() - start
+    assert found["wall"] >= 0.3 > 0.1 > found["cpu"] >= 0
+
+
+def test_the_command_of_a_row_is_the_whole_one(run: Any) -> None:
+    options = run.parse(["--rounds", "3", "--clock", "cpu", "--threads", "1"])
+    assert run.command("prepare", options).endswith("run.py --only prepare --rounds 3 --clock cpu --threads 1")
+    assert run.command("prepare", run.parse([])).endswith("run.py --only prepare --rounds 5")
 
 
 def test_a_row_measured_again_replaces_its_namesake(run: Any, tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_a_batch_is_padded_with_keys_that_nothing_attends_to() -> None:
     assert tensors["log_weights"].dtype == torch.float32 and tensors["positions"].dtype == torch.int64
 
 
+def test_clips_that_keep_equally_many_need_no_mask() -> None:
+    """Neither padding of the batch nor a key that stands for others: all log weights would be 0."""
+    bucket = Window(200, stride=0, bucket=50)
+    alike = bucket.of_batch([101, 199, 120])
+    assert alike.keys() == {"positions"} and alike["positions"].dtype == torch.int64
+    assert alike["positions"].tolist() == [list(range(100))] * 3
+    assert Window(20, 0, 1).of_batch([4, 30]).keys() == {"positions"}
+    assert bucket.of_batch([99, 101]).keys() == Window(20, 0, 10).of_batch([6, 6]).keys() == {"positions", "log_weights"}
+
+
 @pytest.mark.parametrize("frames", [*range(8), 57, 58, 59, 64, 390, 392, 393, 394, 395, 396, 399, 400])
 def test_the_stem_of_few_frames_is_that_of_all(frames: int) -> None:
     """Also where the clip ends within the reach of the window's end, whose last position sees the zeros behind it."""

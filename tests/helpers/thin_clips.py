@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from hf_asr.features.positions import Window
+from hf_asr.features.positions import Window, as_tensors
 from hf_asr.models.whisper_thin import ThinWhisper, thinned
 
 # The batch is padded to 152 keys.
@@ -43,9 +43,10 @@ def windows(frames: Sequence[int] = FRAMES, seed: int = 0) -> torch.Tensor:
 
 
 def planned(whole: torch.Tensor, frames: Sequence[int] = FRAMES, **window: int) -> dict[str, torch.Tensor]:
-    """Return a batch on a plan of those features."""
+    """Return a batch on a plan of those features, with log weights also where none is needed."""
     chosen = Window(POSITIONS, **window)
-    return {"input_features": whole[:, :, : chosen.padded_frames(frames)], **chosen.of_batch(frames)}
+    plan = as_tensors([chosen.of_clip(count) for count in frames])
+    return {"input_features": whole[:, :, : chosen.padded_frames(frames)], **plan}
 
 
 def prompts(clips: int = len(FRAMES)) -> torch.Tensor:

@@ -103,6 +103,22 @@ def test_stride_1_gives_the_stock_gradients(folder: Path, attention: str, checkp
         assert_close(found[1][name], expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
+def test_without_a_mask_all_is_as_with_zeros(folder: Path) -> None:
+    """Clips that keep equally many positions, none standing for others: no log weights are handed in."""
+    frames, found = (101, 180, 120), []
+    for bare in (False, True):
+        _, thin = pair(folder)
+        batch = planned(windows(frames), frames, stride=0, bucket=100)
+        if bare:
+            batch |= Window(POSITIONS, stride=0, bucket=100).of_batch(frames)
+            assert batch.pop("log_weights").shape == (3, 104) and batch["positions"].shape == (3, 100)
+        written = thin.generate(**batch, max_new_tokens=8, num_beams=2, language="ru")
+        found.append((written, gradients(thin, batch)))
+    assert torch.equal(found[0][0], found[1][0])
+    for name, expected in found[0][1].items():
+        assert_close(found[1][1][name], expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
 def test_the_chunked_head_works_on_a_plan(folder: Path) -> None:
     _, thin = pair(folder)
     batch = {**planned(windows(), stride=10), "decoder_input_ids": prompts()}
