@@ -31,11 +31,15 @@ def test_the_page_is_current(table: Any, project_root: Path) -> None:
 def test_figures_bars_and_what_is_missing(table: Any) -> None:
     beside = {"stride 5": {"cost": 1.0, "ratio": 3.3}}
     text = table.table([row("train_full", beside=beside, window="thinned"), row("padding", ratio=None, ours=0.05)])
-    assert "| `train_full` | 1,234 | 0.25 | **4.94** | 5, missed by 0.062 | s; thinned; ratio of stride 5: 3.3 |" in text
+    assert (
+        "| `train_full` | 1,234 | 0.25 | **4.94** | 5, missed by 0.062 | s; thinned; ratio of stride 5: 3.3 |" in text
+    )
     assert "| `padding` | 1,234 | 0.05 |  | at most 0.08 | s |" in text
     assert "| `train_pack` | not measured | | | 4 | |" in text and "| `train_full_small` | not measured" in text
     assert text.rstrip().endswith("Not measured.")
-    assert "`train_full`, `padding`: CPU, x86_64, 2 cores, 2 threads, float32, torch 2.14; wall time; speech: real" in text
+    assert (
+        "`train_full`, `padding`: CPU, x86_64, 2 cores, 2 threads, float32, torch 2.14; wall time; speech: real" in text
+    )
 
 
 def test_a_shared_machine_is_told(table: Any) -> None:

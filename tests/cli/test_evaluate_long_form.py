@@ -129,14 +129,20 @@ def test_short_recordings_are_refused(
     speaker: Path, yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = make_tiny_corpus(tmp_path / "short", train=1, validation=1, test=2)
-    words = ["--long-form", "chunked", f"data.path={corpus}", "data.columns.start=null", "data.columns.end=null", "--output-dir", str(tmp_path / "out")]
+    words = [
+        "--long-form",
+        "chunked",
+        f"data.path={corpus}",
+        "data.columns.start=null",
+        "data.columns.end=null",
+        "--output-dir",
+        str(tmp_path / "out"),
+    ]
     assert main(["evaluate", "--model", str(speaker), "--config", str(yaml), *words]) == 2
     assert "--long-form: expected recordings longer than 30 s, found 2" in capsys.readouterr().err
 
 
-def test_a_sweep_is_written_and_goes_on_where_it_ended(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_is_written_and_goes_on_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, corpus = make_talker(tmp_path / "model"), make_tiny_corpus(tmp_path / "corpus", train=1)
     yaml, output = tiny_yaml(tmp_path, tmp_path / "nothing", corpus), tmp_path / "out"
     command = ["evaluate", "--model", str(model), "--config", str(yaml), "--output-dir", str(output)]

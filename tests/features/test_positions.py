@@ -65,7 +65,9 @@ def test_clips_that_keep_equally_many_need_no_mask() -> None:
     assert alike.keys() == {"positions"} and alike["positions"].dtype == torch.int64
     assert alike["positions"].tolist() == [list(range(100))] * 3
     assert Window(20, 0, 1).of_batch([4, 30]).keys() == {"positions"}
-    assert bucket.of_batch([99, 101]).keys() == Window(20, 0, 10).of_batch([6, 6]).keys() == {"positions", "log_weights"}
+    assert (
+        bucket.of_batch([99, 101]).keys() == Window(20, 0, 10).of_batch([6, 6]).keys() == {"positions", "log_weights"}
+    )
 
 
 @pytest.mark.parametrize("frames", [*range(8), 57, 58, 59, 64, 390, 392, 393, 394, 395, 396, 399, 400])
