@@ -17,7 +17,6 @@ import torch
 from speech import Speech
 from transformers import TrainerCallback
 
-
 # Which clock counts: ``wall``, or ``cpu`` where other programs share the machine; processes of a row's own inherit it.
 CLOCK = "HF_ASR_BENCHMARK_CLOCK"
 

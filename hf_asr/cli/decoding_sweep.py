@@ -94,7 +94,7 @@ def score_rows(
 
 
 def first_clips(prepared: PreparedSplit, number: int) -> PreparedSplit:
-    """Return the first clips of a split, to warm up on: the first batch is slow, which says nothing of the first row."""
+    """Return the first clips of a split, to warm up on: a first batch is slow, which says nothing of its row."""
     number = min(number, len(prepared.rows))
     assert prepared.table is not None
     rows: Any = [prepared.rows[place] for place in range(number)]

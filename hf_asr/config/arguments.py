@@ -12,6 +12,7 @@ from typing import Any
 
 from hf_asr.config.adapting import CtcArguments, FreezeArguments, HeadArguments, PeftArguments
 from hf_asr.config.augmentations import AugmentArguments
+from hf_asr.config.hub import HubArguments
 from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bounds, option, required
 
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
@@ -336,36 +337,6 @@ class EvaluationArguments:
     prompt: str | None = option(None, "Text that a Whisper is told to have come before a recording (`long_form`).")
     condition_on_previous_text: bool = option(
         False, "Tell a Whisper what it wrote before each window (`long_form: sequential`)."
-    )
-
-
-@dataclass
-class HubArguments:
-    """What is pushed to the Hub, and under which name."""
-
-    repo: str | None = option(None, "ORG/NAME of the model repository.", check="repo")
-    private: bool | None = option(
-        None, "Make the repository private; not given: private where a corpus lies on this machine, else public."
-    )
-    push: bool = option(
-        False, "Push the model, its card, results and curves; while offline write them to `to_push/` instead."
-    )
-    push_every: str = option(
-        "end",
-        "When to push: once, at the `end`; or also the weights of every `save`, beside the training.",
-        choices=("end", "save"),
-    )
-    push_features: bool = option(False, "Push the feature caches as Parquet shards, too, to a data set of their own.")
-    features_repo: str | None = option(
-        None, "ORG/NAME of that data set; not given: `repo` with `-features` behind it.", check="repo"
-    )
-    push_report: bool | None = option(
-        None, "Push the report page with texts and voices of clips; not given: to a private repository only."
-    )
-    license: str | None = option(None, "Licence identifier for the card, such as `apache-2.0`.")
-    card: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "`title`, `description` and `limits` are texts of the model card; all else is its metadata."},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_chunked_decodes_windows_and_compares_no_times(speaker: Path, yaml: Path
     # Windows of at most 4 s, cut in their second half, one behind the other; "hi" in each.
     assert 8 <= len(windows) <= 16 and all("hi" in window["text"] for window in windows)
     assert (windows[0]["start"], windows[-1]["end"]) == (0.0, SECONDS)
-    assert all(one["end"] == other["start"] for one, other in zip(windows, windows[1:], strict=False))
+    assert all(one["end"] == other["start"] for one, other in itertools.pairwise(windows))
 
 
 def test_prompts_and_earlier_text_are_told_and_not_scored(speaker: Path, yaml: Path, tmp_path: Path) -> None:
