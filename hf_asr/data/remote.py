@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from huggingface_hub import HfFileSystem, constants, hf_hub_url
@@ -156,6 +157,6 @@ def _request(address: str) -> tuple[str, dict[str, str]]:
             f"expected the Hub to be switched on for {address}, found HF_HUB_OFFLINE set. Fetch the data set first "
             "and give its folder, or unset it."
         )
-    place = HfFileSystem().resolve_path(address)
+    place: Any = HfFileSystem().resolve_path(address)
     url = hf_hub_url(place.repo_id, place.path_in_repo, repo_type=place.repo_type, revision=place.revision)
     return url, build_hf_headers()

@@ -65,7 +65,7 @@ def send(
         url = retried(
             partial(api.create_repo, repo, repo_type=repo_type, private=private, exist_ok=True), f"creating {repo}"
         )
-        info = retried(partial(api.repo_info, repo, repo_type=repo_type), f"asking for {repo}")
+        info: Any = retried(partial(api.repo_info, repo, repo_type=repo_type), f"asking for {repo}")
         _check_private(info, repo, bool(private))
         stale = stale_files([item.rfilename for item in info.siblings or []], files) if repo_type == "model" else []
         for number, part in enumerate(_parts(files, repo_type), start=1):
