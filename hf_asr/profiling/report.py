@@ -113,8 +113,14 @@ def _hero(rows: Sequence[Row], measured: Sequence[Row]) -> Markup:
     return tiles(
         [
             Tile("highest RTFx", number(fastest["rtfx"], 1), f"{describe(fastest)}, {fastest['duration']:g} s"),
-            Tile("lowest latency", f"{quickest['latency_seconds']:.3f} s", f"{describe(quickest)}, {quickest['duration']:g} s"),
-            Tile("cells measured", f"{len(measured)} of {len(rows)}", _counted(len({row["model"] for row in measured}))),
+            Tile(
+                "lowest latency",
+                f"{quickest['latency_seconds']:.3f} s",
+                f"{describe(quickest)}, {quickest['duration']:g} s",
+            ),
+            Tile(
+                "cells measured", f"{len(measured)} of {len(rows)}", _counted(len({row["model"] for row in measured}))
+            ),
         ]
     )
 

@@ -140,4 +140,3 @@ def _group(rows: Iterable[Row], name: Callable[[Row], str]) -> list[tuple[str, l
 
 def _by(rows: Sequence[Row], field: str) -> list[Row]:
     return sorted(rows, key=lambda row: float(row[field]))
-
