@@ -1,4 +1,4 @@
-"""Exported models in `hf-asr profile`: CTranslate2 and ONNX, written to a temporary folder, run by their runtimes."""
+"""Exported models in `hf-asr profile`: CTranslate2 and ONNX, in a temporary folder, run by their runtimes."""
 
 from __future__ import annotations
 
