@@ -96,6 +96,15 @@ def test_steps_that_end_tell_nothing() -> None:
     assert not told and not watch.told
 
 
+def test_the_first_sign_does_not_wait() -> None:
+    store = HashStore()
+    watch = Watch(0, 2, 7200, store)
+    begin(watch, 3)
+    until(lambda: store.check(["hf_asr/at/0"]), seconds=5)
+    watch.end()
+    assert '"step": 3' in store.get("hf_asr/at/0").decode()
+
+
 def test_a_single_process_is_not_watched() -> None:
     watch = Watch(0, 1, 0.1)
     begin(watch, 0)
