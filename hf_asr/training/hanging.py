@@ -117,6 +117,7 @@ class Watch(TrainerCallback):
 
     def _watch(self) -> None:
         try:
+            self._beat()  # at once: one that hangs in its first steps is then known to have begun
             while not self._ended.wait(self.pause):
                 self._beat()
                 if not self.told and time.monotonic() - self._since > TOLD_AT * self.timeout:

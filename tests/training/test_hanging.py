@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -81,19 +82,29 @@ def test_all_find_out_and_one_tells() -> None:
     until(lambda: all(watch.told for watch in watches))
     for watch in watches:
         watch.end()
-    assert len(told) == 1 and "process 2: after step 4, reading its clips" in told[0]
+    assert len(told) == 1  # on a busy machine a thread may miss its pauses of 25 ms: then it shows no sign of life
+    assert re.search("process 2: (no sign of life )?after step 4, reading its clips", told[0])
 
 
 def test_steps_that_end_tell_nothing() -> None:
     told: list[str] = []
-    watch = Watch(0, 2, 0.5, HashStore(), told.append)
+    watch = Watch(0, 2, 1.5, HashStore(), told.append)
     begin(watch, 0)
-    for step in range(1, 40):
+    for step in range(1, 90):
         watch.on_step_begin()
         time.sleep(0.02)
         watch.on_step_end(None, SimpleNamespace(global_step=step), None)  # type: ignore[arg-type]
     watch.on_train_end()
     assert not told and not watch.told
+
+
+def test_the_first_sign_does_not_wait() -> None:
+    store = HashStore()
+    watch = Watch(0, 2, 7200, store)
+    begin(watch, 3)
+    until(lambda: store.check(["hf_asr/at/0"]), seconds=5)
+    watch.end()
+    assert '"step": 3' in store.get("hf_asr/at/0").decode()
 
 
 def test_a_single_process_is_not_watched() -> None:
