@@ -94,7 +94,7 @@ def test_a_resumed_run_keeps_the_baselines_it_has_and_fails_past_a_limit(
 def test_a_set_that_cannot_be_read_is_told_before_training(made: tuple[Path, list[str]], tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("path,text\n")
     yaml, _ = made
-    for path, found in (("nowhere.csv", "nowhere.csv"), ("empty.csv", "found none left")):
+    for path, found in (("nowhere.csv", "nowhere.csv"), ("empty.csv", "has a header and no rows")):
         sets = {"other": {"corpus": "manifest", "path": str(tmp_path / path)}}
         outcome = Attack().recipe(
             "finetune_seq2seq", yaml, f"evaluation.also={json.dumps(sets)}", f"experiment.name=x{path}"
