@@ -77,7 +77,7 @@ class Measured:
             "stock": self.median("stock") if "stock" in self.costs else None,
             "ours": self.median(ours),
             "ratio": self.ratio(ours),
-            "unit": self.unit.replace("seconds", "CPU seconds") if on_cpu_clock() else self.unit,
+            "unit": f"CPU {self.unit}" if on_cpu_clock() and self.unit.startswith("seconds") else self.unit,
             "rounds": len(self.costs[ours]),
             "spread": {side: [min(costs), max(costs)] for side, costs in self.costs.items()},
             **({"beside": beside} if beside else {}),

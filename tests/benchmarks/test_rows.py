@@ -11,13 +11,16 @@ COMMON = {"name", "stock", "ours", "ratio", "unit", "rounds", "spread", "hardwar
 # Rows that start processes of their own, which import everything anew.
 SLOW = ("scale", "peak_memory", "job_bank", "prepare")
 
+# What takes the same roads as train_full.
+LONGER = [pytest.param(name, marks=pytest.mark.slow) for name in ("train_clip", "roofline")]
+
 
 def rows_of(name: str, setting: Any) -> list[dict[str, Any]]:
     run = importlib.import_module("run")
     return list(getattr(importlib.import_module(run.ROWS[name][0]), name)(setting))
 
 
-@pytest.mark.parametrize("name", ["train_full", "train_clip", "train_bank", "cache_bytes", "evaluate", "roofline"])
+@pytest.mark.parametrize("name", ["train_full", "train_bank", "cache_bytes", "evaluate", *LONGER])
 def test_a_row(name: str, micro: Any) -> None:
     (row,) = rows_of(name, micro)
     assert row.keys() >= COMMON and row["name"] == name

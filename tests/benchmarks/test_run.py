@@ -64,6 +64,15 @@ def test_cpu_time_counts_work_and_not_waiting(monkeypatch: pytest.MonkeyPatch) -
     assert found["wall"] >= 0.3 > 0.1 > found["cpu"] >= 0
 
 
+@pytest.mark.parametrize("unit", ["seconds a clip", "share of padded seconds", "MB"])
+def test_a_unit_of_time_names_its_clock(unit: str, micro: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = importlib.import_module("setting")
+    monkeypatch.setenv(setting.CLOCK, "cpu")
+    row = setting.Measured({"ours": [1.0]}, unit).row("x", micro)
+    assert row["unit"] == ("CPU seconds a clip" if unit == "seconds a clip" else unit)
+    assert row["hardware"]["clock"] == "CPU time" and row["ratio"] is None
+
+
 def test_the_command_of_a_row_is_the_whole_one(run: Any) -> None:
     options = run.parse(["--rounds", "3", "--clock", "cpu", "--threads", "1"])
     assert run.command("prepare", options).endswith("run.py --only prepare --rounds 3 --clock cpu --threads 1")
