@@ -71,12 +71,12 @@ def train(arguments: Arguments) -> dict[str, Any]:
     """Do what recipes/finetune_seq2seq.py does, call for call; return the test's results."""
     from hf_asr.cli.summary import summarize_run
     from hf_asr.data.corpora import build_splits
-    from hf_asr.evaluation.run import score_baseline, score_split
-    from hf_asr.features.prepare import prepare_splits
+    from hf_asr.evaluation.also import score_after, score_before
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import make_trainable
     from hf_asr.training.arguments import training_arguments
+    from hf_asr.training.bank import prepare_with_bank
     from hf_asr.training.run import begin_process, begin_run, save_best
     from hf_asr.training.trainer import build_trainer
 
@@ -93,12 +93,11 @@ def train(arguments: Arguments) -> dict[str, Any]:
     splits = build_splits(arguments.data, seed=seed)
     encoder = family.make_encoder(processor, model.config, arguments)
     run_dir = begin_run(arguments, training)
-    prepared = prepare_splits(splits, encoder, arguments)
+    prepared = prepare_with_bank(splits, encoder, arguments, family, model, processor, training)
 
     # ---- Baseline: the untouched model ----
-    model.to(training.device)
     conditions = resolve_conditions(family, arguments, training.device, model.dtype)
-    baseline = score_baseline(model, family, processor, prepared, conditions, arguments, run_dir)
+    baseline = score_before(model, family, processor, prepared, conditions, arguments, run_dir)
 
     # ---- Training ----
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
@@ -108,7 +107,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     # ---- Result: the best checkpoint as it lies on the disk, on the same clips under the same conditions ----
     model = load_best(family, arguments, best, processor).to(training.device)
-    results = score_split(model, family, processor, prepared["test"], conditions, arguments, run_dir / "test")
+    results = score_after(model, family, processor, prepared["test"], conditions, arguments, run_dir)
 
     # ---- Card and summary; a base model has nothing to be compared with ----
     if baseline is not None:

@@ -94,7 +94,9 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError(
             f"expected key=value only with --verify, found {options.overrides[0]}. Give --verify YAML, or leave it out."
         )
-    of_model = [word for word in options.overrides if word.startswith("model.") and not word.startswith("model.window")]
+    # argparse gives --verify all words up to the next option, key=value among them.
+    given = [*(options.verify or []), *options.overrides]
+    of_model = [word for word in map(str, given) if word.startswith("model.") and not word.startswith("model.window")]
     if of_model:
         raise UserError(
             f"expected the model as it lies in --model, found {of_model[0]}. Leave it out; --base and --quantization "

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from huggingface_hub import HfFileSystem, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
@@ -67,7 +67,7 @@ def fetch(address: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client, part.open("wb") as file:
+        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client, part.open("wb") as file:
             _Download(client, address, url, headers, file).run()
             file.flush()
             os.fsync(file.fileno())
@@ -79,7 +79,7 @@ def fetch(address: str, target: Path) -> None:
 class _Download:
     """One file's download, over several attempts."""
 
-    def __init__(self, client: httpx.Client, address: str, url: str, headers: Mapping[str, str], file: object) -> None:
+    def __init__(self, client: httpx2.Client, address: str, url: str, headers: Mapping[str, str], file: object) -> None:
         self.client, self.address, self.url, self.headers = client, address, url, dict(headers)
         self.file: object = file
         self.tag = ""
@@ -92,7 +92,7 @@ class _Download:
             try:
                 self._attempt()
                 return
-            except (_Again, httpx.TransportError) as error:
+            except (_Again, httpx2.TransportError) as error:
                 failures = 1 if self._position() > before else failures + 1
                 reason = str(error) or type(error).__name__
                 if failures >= ATTEMPTS:
@@ -113,7 +113,7 @@ class _Download:
         # An encoding on the way would make lengths those of something else.
         with self.client.stream("GET", self.url, headers={**self.headers, "Accept-Encoding": "identity", **asked}) as r:
             self._check(r)
-            if start and r.status_code != httpx.codes.PARTIAL_CONTENT:
+            if start and r.status_code != httpx2.codes.PARTIAL_CONTENT:
                 start = self._restart()
             self.tag = r.headers.get("ETag", "")
             for block in r.iter_raw(_BLOCK):
@@ -127,11 +127,11 @@ class _Download:
         self.file.truncate()  # type: ignore[attr-defined]
         return 0
 
-    def _check(self, response: httpx.Response) -> None:
+    def _check(self, response: httpx2.Response) -> None:
         code = response.status_code
         if code in TRANSIENT:
             raise _Again(f"the server answers {code}", _seconds_asked(response.headers.get("Retry-After", "")))
-        if code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._restart()
             raise _Again("the file has changed on the server")
         if code >= 400:

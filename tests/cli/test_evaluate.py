@@ -163,7 +163,7 @@ def test_a_file_in_the_place_of_the_output_folder(
 
 
 def test_unknown_splits_and_later_flags_are_refused(tmp_path: Path) -> None:
-    for words in (["--split", "dev"], ["--sweep", "num_beams=1,5"]):
+    for words in (["--split", "dev"], ["--sweeps", "num_beams=1,5"]):
         with pytest.raises(SystemExit) as stop:
             main(["evaluate", "--model", "m", "--config", "c", "--output-dir", str(tmp_path), *words])
         assert stop.value.code == 2

@@ -114,7 +114,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     ("model", {"dtype": "fp16"}, ["auto, float32, bfloat16, float16"]),
     ("model", {"attn_implementation": "flash"}, ["eager, sdpa, flash_attention_2"]),
     ("peft", {"method": "adlora"}, ["one of none, lora, dora, adalora", "Did you mean adalora"]),
-    ("evaluation", {"metrics": ["wer", "bleu"]}, ["wer, cer, mer, wil", "'bleu'"]),
+    ("evaluation", {"metrics": ["wer", "rouge"]}, ["wer, cer, mer, wil", "'rouge'"]),
     ("evaluation", {"metrics": ["wer", "wer"]}, ["each name once"]),
     ("training", {"save_strategy": "bst"}, ["one of no, steps, epoch, best", "Did you mean best"]),
     ("training", {"train_sampling_strategy": "group_by_length"}, ["one of random, sequential"]),
