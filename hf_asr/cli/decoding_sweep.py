@@ -97,7 +97,8 @@ def first_clips(prepared: PreparedSplit, number: int) -> PreparedSplit:
     """Return the first clips of a split, to warm up on: a first batch is slow, which says nothing of its row."""
     number = min(number, len(prepared.rows))
     assert prepared.table is not None
-    rows: Any = [prepared.rows[place] for place in range(number)]
+    clips: Any = prepared.rows
+    rows: Any = [clips[place] for place in range(number)]
     return replace(prepared, rows=rows, table=prepared.table.select(range(number)), corpus=None)
 
 

@@ -105,7 +105,7 @@ def write_scores(
     from hf_asr.utterance import Hypothesis
 
     language, evaluation = arguments.data.language, arguments.evaluation
-    rows = {
+    rows: dict[str, Sequence[Any]] = {
         "id": [item.id for item in recordings],
         "text": [item.text for item in recordings],
         "duration": [item.duration for item in recordings],
