@@ -133,7 +133,7 @@ def resolve_conditions(
         family.decoding_options(arguments),
         arguments.model.window_keep_seconds,
         arguments.model.window_stride,
-        evaluation.batch_seconds,
+        batch_seconds=evaluation.batch_seconds,
     )
 
 
