@@ -76,7 +76,7 @@ class Step:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Compute the gradients."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def optimise(self) -> None:
         """Change the weights."""

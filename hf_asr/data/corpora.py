@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import datasets
 
@@ -33,14 +34,14 @@ class Split:
 
     Attributes:
         name: ``train``, ``validation`` or ``test``.
-        rows: Rows of ``utterance.ROW_TYPES``; a stream for train with ``data.streaming``.
+        rows: Rows of ``utterance.ROW_TYPES``, a ``datasets.Dataset``; a ``Stream`` for train with ``data.streaming``.
         drops: What was left out; what a stream leaves out only while it is read comes with its rows.
         seconds: Audio in all; None for a stream.
         warnings: What a user should know before training on it: leaks.
     """
 
     name: str
-    rows: datasets.Dataset | Stream
+    rows: Any
     drops: Drops
     seconds: Seconds | None
     warnings: list[str] = field(default_factory=list)

@@ -19,8 +19,17 @@ FIXED: Mapping[str, Any] = {
     "num_return_sequences": 1,
     "num_beam_groups": 1,
 }
-SHARED = ("max_new_tokens", "max_length", "no_repeat_ngram_size", "repetition_penalty", "suppress_tokens")
-SHARED = (*SHARED, "begin_suppress_tokens", "language", "task", "num_beams")
+SHARED: tuple[str, ...] = (
+    "max_new_tokens",
+    "max_length",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "language",
+    "task",
+    "num_beams",
+)
 
 
 @dataclass(frozen=True)

@@ -186,11 +186,11 @@ def example_inputs(model: Any, name: str, masked: bool) -> dict[str, tuple[torch
     """Return inputs to trace a model with, and their axes of any length."""
     config, generator = model.config, torch.Generator().manual_seed(0)
     if config.model_type == "whisper":
-        size = (BATCH, config.num_mel_bins, 2 * config.max_source_positions)
-        return {name: (torch.randn(size, generator=generator), {0: "batch"})}
-    axes = {0: "batch", 1: "frames"}
+        window = (BATCH, config.num_mel_bins, 2 * config.max_source_positions)
+        return {name: (torch.randn(window, generator=generator), {0: "batch"})}
+    axes: Mapping[int, str] = {0: "batch", 1: "frames"}
     size = (BATCH, SAMPLES) if name == "input_values" else (BATCH, FRAMES, feature_size(config))
-    inputs = {name: (torch.randn(size, generator=generator), axes)}
+    inputs: dict[str, tuple[torch.Tensor, Mapping[int, str]]] = {name: (torch.randn(size, generator=generator), axes)}
     mask = torch.ones(size[:2], dtype=torch.long)
     mask[1, size[1] // 2 :] = 0
     return {**inputs, MASK: (mask, axes)} if masked else inputs

@@ -149,7 +149,8 @@ class Writer:
         processors, ended = processors_of(rules), np.zeros(len(ids), dtype=bool)
         outputs = self._first({IDS: ids, **known})
         for step in range(rules.new_tokens):
-            scores = processors(torch.from_numpy(ids), torch.from_numpy(outputs[LOGITS][:, -1]))
+            written: Any = torch.from_numpy(ids)
+            scores = processors(written, torch.from_numpy(outputs[LOGITS][:, -1]))
             best = np.where(ended, rules.pad, scores.argmax(-1).numpy())
             ids = np.concatenate([ids, best[:, None]], axis=1)
             ended |= best == rules.end

@@ -113,7 +113,7 @@ class PreparedSplit:
 
     Attributes:
         name: Name of the split.
-        rows: Encoded rows: with ``__len__`` and ``__getitem__``, or a stream of them.
+        rows: Encoded rows: CachedRows or LiveRows, by index; or StreamRows.
         table: The columns beside the features; None for a stream.
         drops: What could not be encoded, known when the split is cached.
         folder: The cache; None without one.
@@ -124,7 +124,7 @@ class PreparedSplit:
     """
 
     name: str
-    rows: CachedRows | LiveRows | StreamRows
+    rows: Any
     table: datasets.Dataset | None
     drops: Drops
     folder: Path | None = None

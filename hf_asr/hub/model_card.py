@@ -145,7 +145,7 @@ def render_model_card(
 def interim_card(arguments: Arguments, step: int, steps: int, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the card of a run that still trains: what it is, how far it is, and its last validation."""
     name, language = arguments.model.name_or_path, arguments.data.language
-    known = {
+    known: dict[str, Any] = {
         "language": language.replace("_", "-").split("-")[0].lower() if language else None,
         "license": arguments.hub.license,
         "library_name": "transformers",

@@ -50,7 +50,7 @@ class PushSaves(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Take over the checkpoint that was just written, and send it as soon as nothing else is on its way."""
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        checkpoint = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
         if not state.is_world_process_zero or not checkpoint.is_dir():
             return
         if self.waiting is not None:

@@ -63,7 +63,8 @@ class TrackerConfig(TrainerCallback):
         if "mlflow" in self.trackers:
             import mlflow
 
-            self.mlflow_run = mlflow.active_run().info.run_id
+            run: Any = mlflow.active_run()
+            self.mlflow_run = run.info.run_id
             mlflow.log_dict(self.config, "config.yaml")
         if "trackio" in self.trackers:
             import trackio

@@ -118,7 +118,7 @@ def bank_splits(
     model.to(training.device)
     encode = StatesOf(model, family.make_collator(processor, model), training.mixed_precision)
     settings = {"encoder": content_of(model.encoder), "arithmetic": f"{training.device.type} {encode.precision}"}
-    shared = {
+    shared: dict[str, Any] = {
         "shape": shape,
         "settings": settings,
         "features": arguments.features,

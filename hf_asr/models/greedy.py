@@ -133,7 +133,7 @@ def rows_of(value: Any, kept: torch.Tensor, batch: int) -> Any:
         batch: B, the rows that there are.
     """
     if isinstance(value, Cache):
-        value.batch_select_indices(kept)  # type: ignore[attr-defined]
+        value.batch_select_indices(kept)
         return value
     if isinstance(value, ModelOutput):
         return type(value)(**{name: rows_of(item, kept, batch) for name, item in value.items()})

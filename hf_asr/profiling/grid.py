@@ -119,7 +119,7 @@ class Grid:
         pairs = product(self.settings.durations, self.settings.batch_sizes)
         return [Cell(group, *pair) for pair in sorted(pairs, key=math.prod)]
 
-    def run(self, after: Callable[[], None] = lambda: None) -> None:
+    def run(self, after: Callable[[], object] = lambda: None) -> None:
         """Measure what has not been measured yet.
 
         Args:

@@ -48,7 +48,7 @@ class FreeDecoding:
         table = datasets.Dataset.from_list([{"id": row["id"], "duration": row["duration"]} for row in rows])
         options = {**subject.family.decoding_options(subject.arguments), **self.options}
         conditions = Conditions(self.window, names[self.model.dtype], batch_size, options)
-        prepared = PreparedSplit("profile", rows, table, Drops())  # type: ignore[arg-type]
+        prepared = PreparedSplit("profile", rows, table, Drops())
         generated = generate_dataset(
             self.model, subject.family, subject.processor, prepared, conditions, progress=False
         )

@@ -178,10 +178,11 @@ def check_sharing(arguments: Arguments, training: Seq2SeqTrainingArguments) -> N
             f"training.fsdp: expected GPUs for {found} (accelerate's does not run on CPUs), found none. Take it out of "
             "the YAML or the launcher's config file: on CPUs several processes train with DDP."
         )
+    evaluated: Any = training.eval_strategy
     if found and training.world_size > 1 and evaluates(arguments):
         raise UserError(
             f"training.eval_strategy: expected no beside {found} on {training.world_size} processes, found "
-            f"{training.eval_strategy.value}: validation needs the weights whole. Set training.eval_strategy=no (the "
+            f"{evaluated.value}: validation needs the weights whole. Set training.eval_strategy=no (the "
             "last checkpoint is then scored on the test split), or use DDP or ZeRO 2."
         )
     if found and arguments.peft.method != "none":

@@ -116,7 +116,7 @@ def why_not_decoded(model: PreTrainedModel, arguments: Arguments) -> str:
         return "evaluation.bank is false"
     if evaluation.window != arguments.model.window:
         return f"evaluation.window is {evaluation.window}, model.window {arguments.model.window}"
-    options = model.generation_config.to_dict() | dict(evaluation.generation)  # type: ignore[union-attr]
+    options = model.generation_config.to_dict() | dict(evaluation.generation)
     try:
         check_state_options(options)
         if evaluation.window != "full":
@@ -171,7 +171,7 @@ def prepare_with_bank(
     Raises:
         UserError: A bank is asked for and would be wrong, does not fit, or cannot be written.
     """
-    model.to(training.device)  # type: ignore[arg-type]
+    model.to(training.device)
     if not check_bank(model, family, arguments):
         return prepare_splits(splits, encoder, arguments)
     banks = _banks(splits, encoder, arguments, family, model, processor, training)
