@@ -20,6 +20,7 @@ import bitsandbytes
 import peft
 import torch
 from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers.pytorch_utils import Conv1D
 
 from hf_asr.config.arguments import FreezeArguments, PeftArguments
 from hf_asr.errors import UserError
@@ -280,6 +281,10 @@ def dequantised(model: PreTrainedModel) -> PreTrainedModel:
     for name, module in model.named_modules():
         if isinstance(module, QUANTISED):
             weights[f"{name}.weight"] = dequantised_weight(module)
+    for name, module in plain.named_modules():
+        # GPT-2's layers have their matrices the other way round; quantised, they are like all others.
+        if isinstance(module, Conv1D) and isinstance(model.get_submodule(name), QUANTISED):
+            weights[f"{name}.weight"] = weights[f"{name}.weight"].T
     for name, tensor in [*plain.named_parameters(), *plain.named_buffers()]:
         tensor.copy_(weights[name])
     if model.can_generate():

@@ -12,7 +12,7 @@ from hf_asr.config.parser import load_arguments
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 PRESETS = sorted((RECIPES / "presets").glob("*.yaml"))
 LADDERS = sorted((RECIPES / "ladders").glob("*.yaml"))
-NOT_A_RUN = ("accelerate", "ladders", "presets")
+NOT_A_RUN = ("launch", "accelerate", "ladders", "presets")
 RUNS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name not in NOT_A_RUN)
 
 
