@@ -118,7 +118,10 @@ class Rig:
         )
         texts = self.family.decode(self.model, self.processor, given, self.generation)
         whole = torch.full((len(clips),), self.model.config.max_source_positions)
-        positions = plan["log_weights"].isfinite().sum(1) if plan else whole
+        if "log_weights" in plan:
+            positions = plan["log_weights"].isfinite().sum(1)
+        else:  # nothing is thinned or padded: every clip of the batch keeps equally many
+            positions = torch.full((len(whole),), plan["positions"].shape[1]) if plan else whole
         columns = (each.sum(1).tolist(), labels.ne(IGNORED).sum(1).tolist(), positions.tolist(), texts)
         for clip, nll, tokens, computed, text in zip(clips, *columns, strict=True):
             yield {"id": clip.id, "nll": nll, "tokens": tokens, "positions": computed, "hypothesis": text}
