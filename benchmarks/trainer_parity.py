@@ -81,10 +81,15 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"input_features": features, "labels": labels, "decoder_input_ids": inputs}
 
 
-def collate_ours(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same with the ids that our trainer logs."""
-    ids = [row["id"] for row in rows if not row.get("padding")]
-    return collate(rows) | {"ids": ids, "skipped": []}
+class OurCollator:
+    """What our trainer wants beside the tensors: ids, and a padder by which validation is cut into batches."""
+
+    padder = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The same with the ids that our trainer logs."""
+        ids = [row["id"] for row in rows if not row.get("padding")]
+        return collate(rows) | {"ids": ids, "skipped": []}
 
 
 def training_arguments(folder: str, batch: int, accumulation: int) -> Any:
@@ -150,7 +155,7 @@ def run_ours(folder: str, batch: int, accumulation: int) -> dict[str, Any]:
         normalizer="basic",
         model=model,
         args=training_arguments(folder, batch, accumulation),
-        data_collator=collate_ours,
+        data_collator=OurCollator(),
     )
     trainer.train()
     return measured(trainer, before, trainer.validation_loss())
