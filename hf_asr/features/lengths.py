@@ -27,6 +27,8 @@ def padded_seconds(collator: Any, seconds: Sequence[Seconds]) -> list[Seconds]:
         case MixedPadder(whole=WindowPadder(window_frames=frames)):  # any batch may get the whole window
             return [frames / FRAMES_PER_SECOND] * len(seconds)
         case PlannedPadder(window=window):
-            kept = (len(window.of_clip(math.ceil(length * FRAMES_PER_SECOND)).positions) for length in seconds)
+            # What is declared to be longer than the window is refused when it is decoded.
+            frames = (min(math.ceil(length * FRAMES_PER_SECOND), window.frames) for length in seconds)
+            kept = (len(window.of_clip(each).positions) for each in frames)
             return [positions * FRAMES_PER_POSITION / FRAMES_PER_SECOND for positions in kept]
     return list(seconds)
