@@ -40,7 +40,7 @@ def used_trackers(trainer: Any) -> list[str]:
 
 
 class TrackerConfig(TrainerCallback):
-    """Gives trackers the whole configuration when training begins, and keeps the id of MLflow's run.
+    """Gives trackers the whole configuration when training begins, and keeps what their runs are taken up again with.
 
     Args:
         trackers: Some of :data:`TRACKERS`.
@@ -51,6 +51,7 @@ class TrackerConfig(TrainerCallback):
         self.trackers = trackers
         self.config = dict(config)
         self.mlflow_run: str | None = None
+        self.trackio_config: dict[str, Any] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -70,6 +71,8 @@ class TrackerConfig(TrainerCallback):
             import trackio
 
             trackio.config.update({"hf_asr": self.config}, allow_val_change=True)
+            own = ("_Username", "_Created", "_Group")
+            self.trackio_config = {name: value for name, value in trackio.config.items() if name not in own}
 
 
 def begin_trackers(trainer: Any, arguments: Arguments) -> None:
@@ -154,9 +157,15 @@ def _end_wandb(numbers: Mapping[str, float], samples: Samples, report: Path | No
     names = list(samples[0][0]) if samples else list(COLUMNS)
     table = wandb.Table(columns=[*names, "audio"])
     for line, audio in samples:
-        heard = None if audio is None else wandb.Audio(audio, sample_rate=SAMPLE_RATE)
-        table.add_data(*line.values(), heard)
-    wandb.log({"test/predictions": table})
+        clip = None if audio is None else wandb.Audio(audio, sample_rate=SAMPLE_RATE)
+        table.add_data(*line.values(), clip)
+    heard = [
+        wandb.Audio(audio, sample_rate=SAMPLE_RATE, caption=f"{line['id']}: {line.get('hypothesis', '')}")
+        for line, audio in samples
+        if audio is not None
+    ]
+    # Offline, a table's audio stays in wandb's staging folder until it is synchronised; a list's is in the run.
+    wandb.log({"test/predictions": table, **({"test/audio": heard} if heard else {})})
     if report is not None:
         wandb.log({"test/report": wandb.Html(report.read_text(encoding="utf-8"), inject=False)})
     wandb.finish()
@@ -165,9 +174,7 @@ def _end_wandb(numbers: Mapping[str, float], samples: Samples, report: Path | No
 def _end_mlflow(trainer: Any, numbers: Mapping[str, float], samples: Samples, report: Path | None) -> None:
     import mlflow
 
-    callbacks = trainer.callback_handler.callbacks
-    run_id = next(item.mlflow_run for item in callbacks if isinstance(item, TrackerConfig))
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=_begun(trainer).mlflow_run):
         mlflow.log_metrics(dict(numbers))
         lines = []
         for number, (line, audio) in enumerate(samples):
@@ -178,6 +185,10 @@ def _end_mlflow(trainer: Any, numbers: Mapping[str, float], samples: Samples, re
         mlflow.log_dict({"columns": [*COLUMNS, "audio"], "data": lines}, "predictions/predictions.json")
         if report is not None:
             mlflow.log_artifact(str(report))
+
+
+def _begun(trainer: Any) -> TrackerConfig:
+    return next(item for item in trainer.callback_handler.callbacks if isinstance(item, TrackerConfig))
 
 
 def _log_bytes(mlflow: Any, content: bytes, name: str) -> None:
@@ -195,8 +206,11 @@ def _end_trackio(trainer: Any, numbers: Mapping[str, float], samples: Samples) -
     import trackio
 
     args = trainer.args
-    # Its callback has ended the run with the training; the same name goes on with it.
-    trackio.init(project=args.project, name=args.run_name, space_id=args.trackio_space_id, resume="allow")
+    # Its callback has ended the run with the training; the same name goes on, and writes its configuration anew.
+    config = _begun(trainer).trackio_config
+    trackio.init(
+        project=args.project, name=args.run_name, space_id=args.trackio_space_id, config=config, resume="allow"
+    )
     lines = []
     for line, audio in samples:
         heard = None if audio is None else trackio.Audio(audio, sample_rate=SAMPLE_RATE)
