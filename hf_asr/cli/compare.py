@@ -58,8 +58,11 @@ def run(options: argparse.Namespace) -> int:
         UserError: A run has no predictions, the clips differ, or the margin is no sensible number.
     """
     margin = options.fail_on_regression or 0.0
-    if not 0 <= margin < float("inf"):
-        raise UserError(f"--fail-on-regression: expected a fraction of at least 0, such as 0.005, found {margin}")
+    if not 0 <= margin < 1:
+        raise UserError(
+            "--fail-on-regression: expected a fraction from 0 to below 1, such as 0.005 for half a point, found "
+            f"{margin:g}"
+        )
 
     from hf_asr.evaluation.comparison import COMPARISON, compare, dumped, pair_up, read_system
     from hf_asr.evaluation.report import replace_file

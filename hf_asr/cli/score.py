@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,10 @@ def check_lengths(options: argparse.Namespace, references: list[str], hypotheses
     """See that the files belong together.
 
     Raises:
-        UserError: Their numbers of lines differ, or there are none.
+        UserError: Their numbers of lines differ, there are none, or they are JSON Lines.
     """
+    for path, texts in ((options.references, references), (options.hypotheses, hypotheses)):
+        check_plain(path, texts)
     if len(references) != len(hypotheses):
         more = options.references if len(references) > len(hypotheses) else options.hypotheses
         raise UserError(
@@ -109,6 +111,29 @@ def check_lengths(options: argparse.Namespace, references: list[str], hypotheses
         )
     if not references:
         raise UserError(f"expected one utterance a line, found nothing in {options.references}; give a file with text")
+
+
+def check_plain(path: Path, texts: Sequence[str]) -> None:
+    """See that a file is no JSON Lines, whose names of fields would be counted as words that are always right.
+
+    Raises:
+        UserError: Every line that is not empty is a JSON object.
+    """
+    filled = [text for text in texts if text.strip()]
+    if filled and all(_is_object(text) for text in filled):
+        raise UserError(
+            f"expected plain text in {path}, one utterance a line, found JSON objects; write the texts alone"
+        )
+
+
+def _is_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def print_table(results: Mapping[str, Any]) -> None:

@@ -140,11 +140,13 @@ def read_results(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / RESULTS
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected {RESULTS} in {directory}, found none; score that split first") from None
     except (OSError, ValueError) as error:
         raise UserError(f"expected JSON in {path}, found something else ({error}); score that split again") from error
+    if not isinstance(results, dict):
+        raise UserError(f"expected a JSON object in {path}, found {str(results)[:40]}; score that split again")
     return results
 
 
@@ -159,18 +161,21 @@ def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) if Path(directory).is_file() else Path(directory) / PREDICTIONS
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Spreadsheet programs put a byte order mark first.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
+                found = ", ".join(reader.fieldnames or ()) or "an empty file"
                 raise UserError(
-                    f"expected the columns {', '.join(COLUMNS)} in {path}, found {', '.join(reader.fieldnames or ())}; "
-                    "score that split again"
+                    f"expected the columns {', '.join(COLUMNS)} in {path}, found {found}; score that split again"
                 )
-            return [_typed(row) for row in reader]
+            return [_typed(row, path, reader.line_num) for row in reader]
     except FileNotFoundError:
         raise UserError(
             f"expected {PREDICTIONS} in {directory}, found none; score that split again and keep its predictions"
         ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"expected a CSV table in UTF-8 in {path}, found {error}; score that split again") from error
 
 
 def compare_results(before: str | Path, after: str | Path, *, seed: int = 42, rate: Rate = "wer") -> PairedDifference:
@@ -238,9 +243,23 @@ def _predictions(scored: Sequence[ScoredRow], counts: ErrorCounts) -> str:
     return table.getvalue()
 
 
-def _typed(row: Mapping[str, str]) -> dict[str, Any]:
-    numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
-    return {**row, "duration": as_seconds(row["duration"]), **numbers}
+def _typed(row: Mapping[str | None, Any], path: Path, line: int) -> dict[str, Any]:
+    """Return a row with numbers as numbers.
+
+    Raises:
+        UserError: It has fewer or more cells than the table has columns, or its counts are no numbers.
+    """
+    if None in row or None in row.values():
+        found = "more cells" if None in row else "fewer cells"
+        raise UserError(f"expected one cell a column in {path}, found {found} up to line {line}; score that split again")
+    try:
+        numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
+    except ValueError as error:
+        raise UserError(
+            f"expected whole numbers of errors in {path}, found others up to line {line} ({error}); score that split "
+            "again"
+        ) from error
+    return {**row, "duration": as_seconds(row["duration"]), **numbers}  # type: ignore[dict-item]
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -48,6 +48,10 @@ def test_what_cannot_be_scored_is_told(
         ("a\tb\n", "a b\n", [], {"wer": 0.0, "hits": 2}),
         ("a\tb\n", "a b\n", ["--normalizer", "none"], {"wer": 2.0, "num_words": 1}),
         ("a, b\n", "a b\n", [], {"wer": 0.0, "raw_wer": 0.5}),
+        ("e\u0301te\u0301 n\u0303\n", "été ñ\n", [], {"wer": 0.0, "raw_wer": 1.0}),
+        ("\ufeffa b\r\n\r\n", "a b\nc\n", [], {"hits": 2, "insertions": 1, "num_empty_references": 1}),
+        ("a\u2028b\nc\n", "a b\nc\n", [], {"wer": 0.0, "num_utterances": 2}),
+        ("{a}\n", "a\n", [], {"wer": 0.0}),
     ],
 )
 def test_odd_texts_are_counted(

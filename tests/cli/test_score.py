@@ -95,6 +95,8 @@ def test_a_windows_file_scores_like_a_unix_file(
         (b"\n...\n", b"a\nb\n", "all empty after the normalizer basic"),
         (b"a\n\xff\xfea\x00\n", b"a\nb\n", "found other bytes in line 2"),
         (b"a\n", "é\n".encode("latin-1"), "save the file as UTF-8"),
+        (b'{"text": "a"}\n\n', b"a\n\n", "found JSON objects; write the texts alone"),
+        (b"a\n", b' {"text": "a"}\n', "hypotheses.txt, one utterance a line, found JSON objects"),
     ],
 )
 def test_files_that_cannot_be_scored_are_told(

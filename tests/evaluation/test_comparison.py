@@ -195,7 +195,9 @@ def test_a_regression_that_was_not_asked_for_fails_nothing(runs: tuple[Path, Pat
     [
         (["nowhere", "nowhere"], "found nothing there"),
         ([".", "."], "found no test_predictions.csv in it or in its test/"),
-        ([".", ".", "--fail-on-regression", "-1"], "expected a fraction of at least 0"),
+        ([".", ".", "--fail-on-regression", "-1"], "expected a fraction from 0 to below 1"),
+        ([".", ".", "--fail-on-regression", "nan"], "expected a fraction from 0 to below 1"),
+        ([".", ".", "--fail-on-regression", "2"], "such as 0.005 for half a point, found 2"),
     ],
 )
 def test_the_verb_tells_what_is_wrong(

@@ -180,7 +180,7 @@ def test_hypotheses_belong_to_one_clip_each(hypotheses: list[Hypothesis]) -> Non
         join_rows(ROWS, hypotheses)
 
 
-@pytest.mark.parametrize("content", [None, '{"wer": 0.', "\xff"])
+@pytest.mark.parametrize("content", [None, '{"wer": 0.', "\xff", "[1]"])
 def test_results_that_are_missing_or_broken_are_told(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / RESULTS).write_text(content, encoding="latin-1")
@@ -194,6 +194,34 @@ def test_predictions_that_are_missing_or_foreign_are_told(tmp_path: Path) -> Non
     (tmp_path / PREDICTIONS).write_text("id,text\n1,x\n")
     with pytest.raises(UserError, match="expected the columns id, reference"):
         read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("turned", "message"),
+    [
+        (lambda text: text.rsplit(",", 3)[0], "found fewer cells up to line 4"),
+        (lambda text: text[:-1] + ",x\n", "found more cells up to line 4"),
+        (lambda text: text[:-1] + "x\n", "expected whole numbers of errors"),
+        (lambda text: text + '"three,"\n', "found fewer cells"),
+        (lambda text: "\x00" + text, "expected"),
+    ],
+)
+def test_predictions_that_are_damaged_are_told(turned: Any, message: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / PREDICTIONS
+    path.write_text(turned(path.read_text(encoding="utf-8")), encoding="utf-8", newline="")
+    with pytest.raises(UserError, match=message):
+        read_predictions(tmp_path)
+
+
+def test_predictions_that_went_through_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    path, before = tmp_path / PREDICTIONS, read_predictions(tmp_path)
+    path.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_predictions(path) == before
+    path.write_bytes(path.read_bytes() + "é".encode("latin-1"))
+    with pytest.raises(UserError, match="expected a CSV table in UTF-8"):
+        read_predictions(path)
 
 
 def many(speakers: list[str], wrong: int) -> tuple[dict[str, list[Any]], list[Hypothesis]]:
