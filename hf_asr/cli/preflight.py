@@ -1,22 +1,21 @@
-"""What `hf-asr doctor` looks at of a run: its machine, its model's text side, its corpus. No weights are loaded."""
+"""What `hf-asr doctor` looks at of a run: machine, the model's text side, corpus, other sets. No weights are loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from dataclasses import replace
 
 import datasets
 import torch
 from transformers import PreTrainedConfig
 
 from hf_asr.cli.machine import check_disk, check_machine, check_memory, check_model_reachable
+from hf_asr.cli.preflight_also import check_other_sets
+from hf_asr.cli.preflight_sample import Sample, TextSide, check_sample_of_audio, transcripts_of
 from hf_asr.config.arguments import Arguments
 from hf_asr.data import checks
 from hf_asr.data.checks import Check, Transcript
 from hf_asr.data.corpora import Split, build_splits
-from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import caches_train
 from hf_asr.features.cache import cache_dir, forecast_bytes
@@ -26,21 +25,13 @@ from hf_asr.models.classifier import check_classes, classifier_arguments
 from hf_asr.models.classifier_targets import ClassLabels
 from hf_asr.models.ctc_processor import CtcLabels, states_needed
 from hf_asr.models.family import ModelFamily
-from hf_asr.text import apply_pipeline
 from hf_asr.training.arguments import DEFAULTS, needed_splits
-from hf_asr.utterance import AudioRef, Drops
 
-# What is looked at of each split; 10,000 texts take about 3 s to encode and decode.
-MAX_TEXTS = 10_000
-# Rows of a stream may hold their audio: 500 of 100 kB are no burden, 10,000 would be.
-MAX_STREAMED = 500
-# Decoding takes 1 ms (a 5-s MP3) to 11 ms (a segment inside a long Opus file): 7 s at most.
-MAX_DECODED = 600
 ADAM_STATES = 2
 
 
 def check_run(arguments: Arguments) -> Iterator[Check]:
-    """Yield the checks of machine, model and corpus; a model or corpus that cannot be read is a finding."""
+    """Yield the checks of machine, model, corpus and other sets; one that cannot be read is a finding."""
     workers = arguments.data.num_workers
     yield from check_machine(
         arguments.run_dir,
@@ -61,6 +52,7 @@ def check_run(arguments: Arguments) -> Iterator[Check]:
         yield Check("data", ok=False, expected="splits that can be read", found=unreadable, do="As it says.")
     else:
         yield from check_data(arguments, splits, text_side)
+    yield from check_other_sets(arguments, text_side)
 
 
 def read_splits(arguments: Arguments) -> tuple[dict[str, Split], str]:
@@ -81,23 +73,6 @@ def wanted_dtype(arguments: Arguments) -> str:
 def is_on_cpu(arguments: Arguments) -> bool:
     """Tell whether training is told to leave an accelerator alone."""
     return bool(arguments.training.get("use_cpu"))
-
-
-@dataclass(frozen=True)
-class TextSide:
-    """What is loaded of a model: all but its weights.
-
-    Attributes:
-        family: Its family.
-        config: Its configuration.
-        encoder: Makes labels.
-        notes: What the family has to say about the language.
-    """
-
-    family: ModelFamily
-    config: PreTrainedConfig
-    encoder: ClipEncoder
-    notes: list[str]
 
 
 def load_text_side(arguments: Arguments, train: Split | None) -> TextSide:
@@ -128,43 +103,6 @@ def num_parameters(family: ModelFamily, config: PreTrainedConfig) -> int:
     """Count a model's parameters without making its weights."""
     with torch.device("meta"):
         return int(family.build(config).num_parameters())
-
-
-@dataclass
-class Sample:
-    """A split as far as it is looked at.
-
-    Attributes:
-        split: The split.
-        beginning: The first rows of a stream, read once; a table's rows are read where they are asked for.
-        drops: What is left out; of a stream what its list and its beginning tell, each clip once.
-    """
-
-    split: Split
-    beginning: list[dict[str, Any]] = field(init=False)
-    drops: Drops = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.beginning, self.drops = [], self.split.drops
-        if isinstance(self.split.rows, Stream):
-            self.beginning, self.drops = list(islice(self.split.rows, MAX_STREAMED)), Drops()
-            self.drops.merge(self.split.drops)
-            for id, error in self.split.rows.take_drops():
-                reason, _, detail = error.partition(": ")
-                self.drops.add(reason, id, detail)
-
-    @property
-    def size(self) -> int | None:
-        """Number of clips; None for a stream."""
-        return len(self.split.rows) if isinstance(self.split.rows, datasets.Dataset) else None
-
-    def rows(self, limit: int, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Yield an evenly spread sample of a table, or the beginning of a stream."""
-        if isinstance(self.split.rows, Stream):
-            yield from self.beginning[:limit]
-        else:
-            table = self.split.rows.select_columns(list(columns))
-            yield from table.select(checks.spread(len(table), limit))
 
 
 def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: TextSide | None) -> Iterator[Check]:
@@ -229,25 +167,6 @@ def count_texts(samples: Sequence[Sample], looked_at: int) -> Check:
     sizes = [sample.size for sample in samples if sample.size is not None]
     stream = " and the beginning of the stream" if len(sizes) < len(samples) else ""
     return Check("texts", ok=True, found=f"{looked_at:,} looked at, of {sum(sizes):,}{stream}")
-
-
-def transcripts_of(sample: Sample, arguments: Arguments) -> Iterator[Transcript]:
-    """Yield the texts of a split as the checks take them."""
-    for row in sample.rows(MAX_TEXTS, ("id", "text", "duration", "language")):
-        spoken = apply_pipeline(arguments.data.text_pipeline, row["text"])
-        language = row["language"] or arguments.data.language or ""
-        yield Transcript(f"{sample.split.name}: {row['id']}", row["text"], spoken, row["duration"], language)
-
-
-def check_sample_of_audio(samples: Sequence[Sample]) -> Check:
-    """Decode some clips of every split."""
-    clips = [
-        (f"{sample.split.name}: {row['id']}", AudioRef(**row["audio"]))
-        for sample in samples
-        for row in sample.rows(MAX_DECODED // len(samples), ("id", "audio"))
-    ]
-    total = sum(len(sample.beginning) if sample.size is None else sample.size for sample in samples)
-    return checks.check_audio([place for place, _ in clips], [audio for _, audio in clips], total)
 
 
 def check_labels(transcripts: Sequence[Transcript], labeller: TokenLabels) -> Iterator[Check]:

@@ -251,7 +251,9 @@ def _typed(row: Mapping[str | None, Any], path: Path, line: int) -> dict[str, An
     """
     if None in row or None in row.values():
         found = "more cells" if None in row else "fewer cells"
-        raise UserError(f"expected one cell a column in {path}, found {found} up to line {line}; score that split again")
+        raise UserError(
+            f"expected one cell a column in {path}, found {found} up to line {line}; score that split again"
+        )
     try:
         numbers = {name: int(row[name]) for name in ("substitutions", "deletions", "insertions", "hits")}
     except ValueError as error:

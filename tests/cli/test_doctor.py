@@ -14,7 +14,7 @@ import pytest
 from helpers.tiny_whisper import make_tiny_whisper
 from rich.console import Console, ConsoleDimensions
 
-from hf_asr.cli import doctor, machine, preflight
+from hf_asr.cli import doctor, machine, preflight, preflight_sample
 from hf_asr.data.audio import SAMPLE_RATE, encode
 from hf_asr.data.checks import Check
 from hf_asr.errors import UserError
@@ -147,11 +147,47 @@ def test_a_stream_is_looked_at_from_its_beginning(check: Callable[..., tuple[int
 
 
 def test_samples_are_told_as_such(check: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "MAX_TEXTS", 3)
-    monkeypatch.setattr(preflight, "MAX_DECODED", 6)
+    monkeypatch.setattr(preflight_sample, "MAX_TEXTS", 3)
+    monkeypatch.setattr(preflight_sample, "MAX_DECODED", 6)
     _, printed = check(healthy_rows())
     assert "7 looked at, of 12" in printed
     assert "6 of 12 decoded" in printed
+
+
+def also(**sets: Any) -> str:
+    """Return the override that asks for other sets."""
+    return f"evaluation.also={json.dumps(sets)}"
+
+
+def test_other_sets_are_read_and_forecast(check: Callable[..., tuple[int, str]]) -> None:
+    sets = also(silence="builtin", again={"splits": {"test": "validation"}, "limit": 1, "language": "cy"})
+    code, printed = check(healthy_rows(), sets)
+    assert code == 0, printed
+    assert "evaluation.also.silence" in printed and "24 clips" in printed
+    assert "evaluation.also.again: audio" in printed and "1 of 1 decoded" in printed
+    assert "2 sets, 25 clips, 0.07 h to decode twice, before the training and after it" in printed
+    assert "disk for the features of evaluation.also" in printed
+    assert "no token for the language cy" in printed
+
+
+OTHER_FAULTS = {
+    "nowhere": ({"corpus": "manifest", "path": "nowhere/at/all.csv"}, "evaluation.also.other: expected a set that can"),
+    "no such split": ({"splits": {"test": "broadcast"}}, "evaluation.also.other: expected a set that can be read"),
+    "another language": ({"language": "ru"}, "evaluation.also.other: language against text: expected Cyrillic letters"),
+    "no words": ({"language": "en", "normalizer": "basic", "limit": 1}, "evaluation.also.other: expected references"),
+}
+
+
+@pytest.mark.parametrize(("other", "told"), OTHER_FAULTS.values(), ids=OTHER_FAULTS)
+def test_what_is_wrong_with_another_set_is_a_finding(
+    check: Callable[..., tuple[int, str]], other: dict[str, Any], told: str
+) -> None:
+    rows = healthy_rows()
+    rows[10]["text"] = "?!" if "limit" in other else rows[10]["text"]
+    code, printed = check(rows, also(other=other, silence="builtin"))
+    assert code == 1, printed
+    assert told in printed
+    assert "evaluation.also.silence" in printed
 
 
 def test_a_configuration_that_is_wrong_is_not_looked_at_further(check: Callable[..., tuple[int, str]]) -> None:
