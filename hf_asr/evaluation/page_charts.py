@@ -19,6 +19,7 @@ PLOT_HEIGHT = 170
 # A curve of more points looks the same; each point costs 15 bytes.
 MOST_POINTS = 600
 NUMBER_OF_COLOURS = 8
+MOST_TICKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,9 +290,9 @@ def _written(bar: Bar, format: Format) -> str:
 
 def _ticks(scale: Scale, format: Format) -> Markup:
     text = Markup('<text class="tick" x="{:.2f}%" y="13" text-anchor="{}">{}</text>')
-    return Markup("").join(
-        text.format(100 * scale(tick), _anchor(scale(tick)), _short(format(tick))) for tick in scale.ticks
-    )
+    # Beside long labels a chart is so narrow that five numbers touch.
+    shown = scale.ticks if len(scale.ticks) <= MOST_TICKS else scale.ticks[::2]
+    return Markup("").join(text.format(100 * scale(tick), _anchor(scale(tick)), _short(format(tick))) for tick in shown)
 
 
 def _short(text: str) -> str:

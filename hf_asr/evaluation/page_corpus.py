@@ -22,7 +22,7 @@ from hf_asr.evaluation.page import (
     tiles,
 )
 from hf_asr.evaluation.page_charts import Bar, Row, bar_chart, histogram
-from hf_asr.evaluation.page_scale import counted, per_cent, plain
+from hf_asr.evaluation.page_scale import counted, per_cent, plain, without_place
 
 MOST_SPEAKERS = 12
 MOST_WORDS = 15
@@ -140,7 +140,7 @@ def left_out(splits: Mapping[str, Any]) -> Markup:
             name,
             reason.replace("_", " "),
             found["clips"],
-            "; ".join(" ".join(item).strip() for item in found["named"][:3]),
+            "; ".join(" ".join(map(without_place, item)).strip() for item in found["named"][:3]),
         )
         for name, split in splits.items()
         for reason, found in split["drops"].items()
@@ -250,7 +250,7 @@ def pace(splits: Mapping[str, Any]) -> Markup:
                 plain(entry["characters_per_second"]),
                 _seconds(entry["duration"]),
                 Markup('<span dir="auto">{}</span>').format(entry["text"][:200]),
-                Markup("<code>{}</code>").format(entry["id"]),
+                Markup("<code>{}</code>").format(without_place(entry["id"])),
             )
             for entry in [*rates["fast"], *rates["slow"]]
         ]
@@ -278,12 +278,12 @@ def gallery(clips: Sequence[SampleClip], remark: str) -> Markup:
     """Return the clips with their spectrograms and players."""
     shown = join(
         Markup('<div class="shot">{}{}<p dir="auto">{}</p><p class="note">{}, {} <code>{}</code></p></div>').format(
-            picture(clip.spectrogram, f"spectrogram of {clip.id}"),
+            picture(clip.spectrogram, f"spectrogram of {without_place(clip.id)}"),
             player(clip.audio),
             clip.text,
             clip.split,
             clip.detail,
-            clip.id,
+            without_place(clip.id),
         )
         for clip in clips
     )

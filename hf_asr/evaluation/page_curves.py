@@ -83,4 +83,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _small(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-") if value else "0"
+    return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if value else "0"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hf_asr.evaluation.page import Cell, columns, details, facts, join, note, table
 from hf_asr.evaluation.page_charts import Bar, Row, interval_plot
 from hf_asr.evaluation.page_run import Scored, rate_of
-from hf_asr.evaluation.page_scale import counted, per_cent
+from hf_asr.evaluation.page_scale import counted, per_cent, without_place
 
 # Rows of a plot; a corpus may have 1,000 speakers, the plot shows the worst and says how many there are.
 MOST_ROWS = 12
@@ -157,7 +157,12 @@ def _cut(text: str) -> str:
 
 def _finding(name: str, entry: Mapping[str, Any]) -> Markup:
     rows = [
-        (item["reference"], item["hypothesis"], item.get("detail") or "", Markup("<code>{}</code>").format(item["id"]))
+        (
+            item["reference"],
+            item["hypothesis"],
+            item.get("detail") or "",
+            Markup("<code>{}</code>").format(without_place(item["id"])),
+        )
         for item in entry["examples"]
     ]
     size = f"{counted(entry['utterances'], 'utterance')} ({per_cent(entry['share'])})"

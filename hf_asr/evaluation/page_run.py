@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from hf_asr.evaluation.intervals import (
     speakers_for_test,
 )
 from hf_asr.evaluation.page_analysis import analyse_predictions, in_characters
+from hf_asr.evaluation.page_scale import without_place
 from hf_asr.evaluation.report import PREDICTIONS, RESULTS, read_predictions, read_results
 from hf_asr.text import cer_first
 
@@ -78,7 +79,7 @@ class Run:
     def setting(self, section: str, key: str) -> Any:
         """Return a value of config.yaml, a local path cut to its name; None where there is none."""
         value = (self.config.get(section) or {}).get(key)
-        return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+        return without_place(value) if isinstance(value, str) else value
 
 
 def read_run(folder: str | Path) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 Format = Callable[[float], str]
 
@@ -29,6 +30,11 @@ def counted(number: int, one: str, many: str = "") -> str:
 def short_name(name: str, most: int = 24) -> str:
     """Return a name that fits beside a chart: Common Voice's speakers have 128 letters, the first ten tell them."""
     return name if len(name) <= most else f"{name[:10]}…{name[-4:]}"
+
+
+def without_place(text: str) -> str:
+    """Return a text that is a local path cut to its last part, as some ids are: a page is passed on."""
+    return PurePath(text).name if PurePath(text).is_absolute() else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -11,7 +10,7 @@ from markupsafe import Markup
 
 from hf_asr.evaluation.page import details, facts, table
 from hf_asr.evaluation.page_run import Run, Scored
-from hf_asr.evaluation.page_scale import per_cent, plain
+from hf_asr.evaluation.page_scale import per_cent, plain, without_place
 
 # Name of a column, to a results' key and how it is written; a column nobody has is left out.
 SCORES: dict[str, str] = {
@@ -87,7 +86,7 @@ def left_out(run: Run) -> Markup:
         return Markup("")
     items = run.after.results.get("skipped_items") or {}
     rows = [
-        (reason.replace("_", " "), number, ", ".join(str(item[0]) for item in items.get(reason, [])[:5]))
+        (reason.replace("_", " "), number, ", ".join(without_place(str(item[0])) for item in items.get(reason, [])[:5]))
         for reason, number in skipped.items()
     ]
     return table(("left out of the test set", "clips", "such as"), rows, numbers=[1])
@@ -112,4 +111,4 @@ def _without_places(value: Any) -> Any:
         return {key: _without_places(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_places(item) for item in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+    return without_place(value) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hf_asr.evaluation.page import join, note, player
 from hf_asr.evaluation.page_analysis import align
 from hf_asr.evaluation.page_run import Prediction, Scored, edits, length, rate_of
-from hf_asr.evaluation.page_scale import counted, per_cent, short_name
+from hf_asr.evaluation.page_scale import counted, per_cent, short_name, without_place
 
 MOST_LISTED = 300
 # The others appear when asked for; without a script all of them stand there.
@@ -170,7 +170,7 @@ def _item(
         errors,
         per_cent(_rate(row)) if words else "an empty reference",
         join(Markup("<span>{}</span> ").format(text) for text in told if text),
-        row["id"],
+        without_place(row["id"]),
     )
     lines = [
         Markup('<div class="system"><span>{}</span><span class="words" dir="auto">{}</span></div>').format(
@@ -188,7 +188,7 @@ def _item(
         item.change,
         "" if row["duration"] is None else row["duration"],
         row["speaker"],
-        row["id"],
+        without_place(row["id"]),
         heading,
         join(lines),
         "" if audio is None else player(audio),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_asr.evaluation.page_charts import MOST_POINTS, Bar, Row, bar_chart, histogram, interval_plot, line_chart
+from hf_asr.evaluation.page_curves import _small
 from hf_asr.evaluation.page_scale import counted, make_scale, per_cent, plain, short_name
 
 numbers = st.floats(-1e12, 1e12, allow_subnormal=False)
@@ -92,3 +93,14 @@ def test_a_histogram_has_a_bar_for_every_interval_of_every_series() -> None:
 def test_colours_can_be_chosen() -> None:
     text = str(interval_plot([Row("a", [Bar(0.1, series=0), Bar(0.2, series=1)])], series=["x", "y"], colours=[6, 0]))
     assert text.count('class="s6"') == 2 and text.count('class="s0"') == 2
+
+
+@pytest.mark.parametrize("high", [0.5, 0.8, 1.0, 1.9, 7.0])
+def test_the_numbers_above_a_narrow_chart_do_not_touch(high: float) -> None:
+    chart = interval_plot([Row("a", [Bar(high / 2, 0.0, high)])], series=["only"])
+    assert 2 <= chart.count('class="tick"') <= 4
+
+
+def test_small_numbers_on_an_axis_are_told_apart() -> None:
+    written = [_small(place * 5e-8) for place in range(5)]
+    assert written == ["0", "5e-8", "1e-7", "1.5e-7", "2e-7"]

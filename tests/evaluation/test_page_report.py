@@ -98,6 +98,17 @@ def test_no_local_path_is_on_the_page(run_dir: Path) -> None:
     assert str(run_dir.parent) not in report_page([read_run(run_dir)])
 
 
+def test_ids_that_are_paths_are_cut_to_their_names(tmp_path: Path) -> None:
+    ids = ["/home/anna/clips/one.wav", "clips/two.wav", "three"]
+    run = make_scored_run(
+        tmp_path / "run", references=["a b", "c d", "e f"], before=["x"] * 3, after=["y"] * 3, ids=ids
+    )
+    page = report_page([read_run(run)], {ids[0]: b"OggS"})
+    assert "/home/anna" not in page
+    assert all(f"<code>{name}</code>" in page for name in ("one.wav", "clips/two.wav", "three"))
+    assert page.count("<audio") == 1
+
+
 def test_audio_is_put_beside_its_utterance(run_dir: Path) -> None:
     run = read_run(run_dir)
     wanted = clips_wanted([run], 2)
