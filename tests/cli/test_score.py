@@ -9,9 +9,11 @@ from pathlib import Path
 
 import jiwer
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hf_asr.cli import main
-from hf_asr.cli.score import read_lines
+from hf_asr.cli.score import read_lines, score
 
 
 def files(folder: Path, references: bytes, hypotheses: bytes) -> list[str]:
@@ -43,6 +45,35 @@ def test_json_has_rates_counts_and_interval(tmp_path: Path, capsys: pytest.Captu
     low, high = result["wer_interval"]  # type: ignore[misc]
     assert low <= 0.6 <= high
     assert result["wer_interval_by"] == "utterance"
+
+
+# Words of several scripts, with marks that combine, beside any text of one line; a first mark of byte order is cut.
+LINES = st.lists(st.sampled_from(["a", "ab", "да", "e\u0301", "नी", "天", "مَر", "👩\u200d👧"]), max_size=6).map(
+    " ".join
+)
+LINES |= st.text(st.characters(codec="utf-8", exclude_characters="\n\ufeff"), max_size=8)
+PAIRS = st.lists(st.tuples(LINES, LINES), min_size=1, max_size=5).filter(
+    lambda pairs: any(reference.strip() for reference, _ in pairs)
+)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(PAIRS)
+def test_what_two_files_score_is_jiwers(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
+    sides = [list(side) for side in zip(*pairs, strict=True)]
+    files(tmp_path, *("".join(f"{line}\n" for line in side).encode() for side in sides))
+    read = [read_lines(tmp_path / name) for name in ("references.txt", "hypotheses.txt")]
+    assert read == sides
+    found, words = score(read[0], read[1], "none"), jiwer.process_words(*sides)
+    assert [found[name] for name in ("wer", "mer", "wil", "cer")] == [
+        words.wer,
+        words.mer,
+        words.wil,
+        jiwer.cer(*sides),
+    ]
+    names = ("substitutions", "deletions", "insertions", "hits")
+    assert [found[name] for name in names] == [getattr(words, name) for name in names]
+    assert found["wer_interval"][0] <= found["wer_interval"][1]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_a_notebook_is_kept_small_and_without_outputs(name: str, project_root: P
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
     assert path.stat().st_size < 20_000
+    assert "colab-badge.svg" in "".join(cells[0]["source"])
 
 
 @pytest.mark.slow
