@@ -178,7 +178,7 @@ def _repeated(ids: Sequence[str]) -> set[str]:
 
 def _named(ids: Sequence[str]) -> str:
     rest = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + rest
+    return ", ".join(id or "an empty id" for id in ids[:SHOWN_IDS]) + rest
 
 
 def _other_references(first: System, second: System, counts: Sequence[ErrorCounts]) -> str:

@@ -36,6 +36,8 @@ COLUMNS = (
     "insertions",
     "hits",
 )
+# Python's csv refuses a field above 131,072 characters: less than three hours of speech, and recordings are one text.
+MOST_CHARACTERS = 2**31 - 1
 # Columns of a split that have fields of their own.
 JOINED = ("id", "text", "label", "duration", "speaker")
 
@@ -160,6 +162,7 @@ def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
         UserError: There is none, or its columns are others.
     """
     path = Path(directory) if Path(directory).is_file() else Path(directory) / PREDICTIONS
+    csv.field_size_limit(MOST_CHARACTERS)
     try:
         # Spreadsheet programs put a byte order mark first.
         with path.open(encoding="utf-8-sig", newline="") as file:

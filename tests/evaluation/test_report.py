@@ -214,6 +214,12 @@ def test_predictions_that_are_damaged_are_told(turned: Any, message: str, tmp_pa
         read_predictions(tmp_path)
 
 
+def test_the_text_of_a_long_recording_comes_back(tmp_path: Path) -> None:
+    long = {"id": ["talk"], "text": ["word " * 40_000], "duration": [9000.0], "speaker": ["s"]}
+    write(tmp_path, rows=long, hypotheses=[Hypothesis("talk", "word " * 40_000)], skipped=Drops())
+    assert read_predictions(tmp_path)[0]["reference"] == long["text"][0]
+
+
 def test_predictions_that_went_through_a_spreadsheet_are_read(tmp_path: Path) -> None:
     write(tmp_path)
     path, before = tmp_path / PREDICTIONS, read_predictions(tmp_path)
