@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import os
 from pathlib import Path
@@ -38,6 +39,11 @@ def write_whole(path: str | Path, text: str, *, errors: str = "backslashreplace"
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def allow_long_fields() -> None:
+    """Let csv read fields above its 131,072 characters: less than three hours of speech, and a recording is one text."""
+    csv.field_size_limit(2**31 - 1)
 
 
 def lock_run(run_dir: Path) -> None:

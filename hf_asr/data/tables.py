@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_asr.errors import UserError
+from hf_asr.files import allow_long_fields
 from hf_asr.utterance import Drops
 
 DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
@@ -228,6 +229,7 @@ def _csv_rows(lines: Iterator[tuple[int, bytes]], delimiter: str, width: int) ->
     A record takes as many lines as its quotes ask for. One that cannot be read is dropped with its first line only,
     and reading goes on with the second.
     """
+    allow_long_fields()
     feed = _Lines(lines)
     while line := feed.take():
         record = [line]

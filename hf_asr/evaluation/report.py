@@ -18,7 +18,7 @@ from hf_asr.evaluation.counts import ErrorCounts, count_errors
 from hf_asr.evaluation.intervals import PairedDifference, Rate, paired_difference_interval, speakers_for_test, summarize
 from hf_asr.evaluation.metrics import compute_metrics
 from hf_asr.evaluation.texts import ScoredTexts
-from hf_asr.files import write_whole
+from hf_asr.files import allow_long_fields, write_whole
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
 RESULTS = "test_results.json"
@@ -36,8 +36,6 @@ COLUMNS = (
     "insertions",
     "hits",
 )
-# Python's csv refuses a field above 131,072 characters: less than three hours of speech, and recordings are one text.
-MOST_CHARACTERS = 2**31 - 1
 # Columns of a split that have fields of their own.
 JOINED = ("id", "text", "label", "duration", "speaker")
 
@@ -162,7 +160,7 @@ def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
         UserError: There is none, or its columns are others.
     """
     path = Path(directory) if Path(directory).is_file() else Path(directory) / PREDICTIONS
-    csv.field_size_limit(MOST_CHARACTERS)
+    allow_long_fields()
     try:
         # Spreadsheet programs put a byte order mark first.
         with path.open(encoding="utf-8-sig", newline="") as file:
