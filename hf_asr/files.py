@@ -42,7 +42,7 @@ def write_whole(path: str | Path, text: str, *, errors: str = "backslashreplace"
 
 
 def allow_long_fields() -> None:
-    """Let csv read fields above its 131,072 characters: less than three hours of speech, and a recording is one text."""
+    """Let csv read fields above its 131,072 characters: a recording is one text, three hours of speech are more."""
     csv.field_size_limit(2**31 - 1)
 
 
