@@ -28,7 +28,7 @@ def padded_seconds(collator: Any, seconds: Sequence[Seconds]) -> list[Seconds]:
             return [frames / FRAMES_PER_SECOND] * len(seconds)
         case PlannedPadder(window=window):
             # What is declared to be longer than the window is refused when it is decoded.
-            frames = (min(math.ceil(length * FRAMES_PER_SECOND), window.frames) for length in seconds)
-            kept = (len(window.of_clip(each).positions) for each in frames)
+            known = (min(math.ceil(length * FRAMES_PER_SECOND), window.frames) for length in seconds)
+            kept = (len(window.of_clip(each).positions) for each in known)
             return [positions * FRAMES_PER_POSITION / FRAMES_PER_SECOND for positions in kept]
     return list(seconds)
