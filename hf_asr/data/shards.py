@@ -29,6 +29,7 @@ from hf_asr.data import gigaspeech, webdataset
 from hf_asr.data.archives import cache_folder, file_key
 from hf_asr.data.hub_dataset import parquet_shards, read_parquet
 from hf_asr.data.remote import Unreachable, fetch, is_remote
+from hf_asr.data.repeated_ids import SeenIds, packed, unpacked
 from hf_asr.data.resolve import Source
 from hf_asr.data.row_table import open_table, write_table
 from hf_asr.data.selection import BROKEN, keep
@@ -39,7 +40,7 @@ from hf_asr.utterance import Drops, Seconds, Utterance
 _LOG = logging.getLogger(__name__)
 
 # Raise it when the same shard would be listed otherwise.
-VERSION = 1
+VERSION = 2
 # What was read so lately stays, whatever it takes: another process is about to read it again.
 RECENT = 120.0
 # Tables that a process keeps open, and how often it says that it still reads one.
@@ -47,6 +48,8 @@ OPEN_TABLES = 16
 # Lists that a process keeps in memory: those that a shuffle buffer reaches into.
 OPEN_LISTS = 64
 TOUCHED = 20.0
+# Repeated ids that a message names.
+NAMED = 5
 # Keys of the data section that decide what a shard gives.
 DECIDES = ("corpus", "subset", "language", "columns", "filter_votes", "min_seconds", "max_seconds", "text_pipeline")
 
@@ -85,11 +88,13 @@ class Contents:
         seconds: Length of each clip.
         drops: What was left out.
         file: The shard as it was fetched, when its clips are read from it; empty when it lies where it did.
+        ids: Hashes of the clips' ids.
     """
 
     seconds: list[Seconds | None]
     drops: Drops = field(default_factory=Drops)
     file: str = ""
+    ids: str = ""
 
 
 def find_shards(source: Source) -> list[Shard]:
@@ -151,6 +156,7 @@ class ShardedSource:
         self.drops: list[tuple[str, str]] = []
         self._contents: dict[int, Contents] = {}
         self._told: set[int] = set()
+        self._seen = SeenIds()
         self._tables: dict[int, tuple[datasets.Dataset, str, float]] = {}
 
     by_shard = True
@@ -201,7 +207,27 @@ class ShardedSource:
                 self._told.add(index)
                 reasons = found.drops.reasons.items()
                 self.drops += [(id, f"{reason}: {detail}") for reason, items in reasons for id, detail in items]
+                self._tell_repeated(index, self._seen.add(index, unpacked(found.ids)))
         return self._contents[index]
+
+    def _tell_repeated(self, index: int, found: Sequence[tuple[int, int]]) -> None:
+        """Tell which ids of a shard an earlier one has; all of them are trained on, or none where that is wanted.
+
+        Which shards a process opens, and in which order, differs: leaving out the later clip would leave out another
+        one on every process and in every epoch.
+        """
+        if not found:
+            return
+        some = ", ".join(f"{self.row(index, row)['id']} (in {self.shards[other].name})" for row, other in found[:NAMED])
+        what = (
+            f"expected every id once, found {len(found):,} of {self.shards[index].address} in earlier shards as well: "
+            f"{some}{' ...' * (len(found) > NAMED)}."
+        )
+        if self.source.data.on_bad_clip == "raise":
+            raise UserError(
+                f"data.on_bad_clip=raise: {what} Take them out, or name a column of ids in data.columns.id."
+            )
+        _LOG.warning("data.streaming: %s Both are trained on; without streaming the later one is left out.", what)
 
     def row(self, index: int, row: int) -> dict[str, Any]:
         """Return a clip's row."""
@@ -209,7 +235,7 @@ class ShardedSource:
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}}
+        return self.__dict__ | {"_tables": {}, "_seen": SeenIds()}
 
     def _try_to_open(self, index: int) -> None:
         try:
@@ -287,16 +313,16 @@ class ShardedSource:
         if file and not file.endswith(webdataset.SUFFIXES):  # a Parquet file's audio is in the table now
             shutil.rmtree(stem)
             file = ""
-        seconds = [
-            value for block in open_table(table).select_columns("duration").iter(10_000) for value in block["duration"]
-        ]
+        blocks = list(open_table(table).select_columns(["duration", "id"]).iter(10_000))
+        seconds = [value for block in blocks for value in block["duration"]]
         if before is not None and before.seconds != seconds:
             raise UserError(
                 f"expected the {len(before.seconds)} clips that {shard.address} had, found that it has changed to "
                 f"{len(seconds)} clips or other lengths since it was read. Train anew, with HF_ASR_CACHE set to "
                 "another folder."
             )
-        contents = {"seconds": seconds, "drops": drops.to_dict(), "file": file}
+        ids = packed(id for block in blocks for id in block["id"])
+        contents = {"seconds": seconds, "drops": drops.to_dict(), "file": file, "ids": ids}
         write_whole(stem.with_name(f"{stem.name}.json"), json.dumps(contents))
 
     def _rows(self, shard: Shard, place: str, drops: Drops) -> Iterator[Utterance]:
@@ -328,7 +354,7 @@ class ShardedSource:
 
 def _read_contents(path: Path) -> Contents:
     found = json.loads(path.read_text("utf-8"))
-    return Contents(found["seconds"], Drops.from_dict(found["drops"]), found["file"])
+    return Contents(found["seconds"], Drops.from_dict(found["drops"]), found["file"], found["ids"])
 
 
 def _is_whole(stem: Path, contents: Contents) -> bool:

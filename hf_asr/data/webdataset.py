@@ -103,14 +103,15 @@ def read_shard(path: str, data: DataArguments, drops: Drops) -> Iterator[Utteran
 
 
 def _samples(tar: Path, name: str, drops: Drops) -> Iterator[tuple[str, dict[str, Any], AudioRef | None]]:
-    """Yield (name, fields, where its audio is) of each clip."""
-    key, row, audio = "", dict[str, Any](), None
+    """Yield (name, fields, where its audio is) of each clip; a name that comes again begins another clip."""
+    key, row, audio, suffixes = "", dict[str, Any](), None, set[str]()
     for member, content in _members(tar, name, drops):
         stem, suffix = _split_name(member.name)
-        if stem != key:
+        if stem != key or suffix in suffixes:
             if key:
                 yield key, {"audio": "", **row}, audio
-            key, row, audio = stem, {}, None
+            key, row, audio, suffixes = stem, {}, None, set()
+        suffixes.add(suffix)
         if suffix in AUDIO:
             audio = AudioRef(path=str(tar), offset=member.offset_data, size=member.size)
         elif suffix == ".json":
