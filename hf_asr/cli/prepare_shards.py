@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hf_asr.config.parser import is_override, load_arguments
     from hf_asr.data.corpora import build_splits
-    from hf_asr.data.shard_folder import begin_folder, check_room, end_folder
+    from hf_asr.data.shard_folder import begin_folder, check_room, end_folder, room_told, seconds_left
     from hf_asr.data.shard_making import ShardSettings, make_shards
     from hf_asr.errors import UserError
     from hf_asr.features.fingerprint import rows_hash
@@ -61,10 +61,11 @@ def run(options: argparse.Namespace) -> int:
     settings = ShardSettings(options.format, options.codec, options.shard_mb, options.order, seed)
     splits = build_splits(data, seed=seed, names=options.splits)
     folder, made = options.output_dir, {}
+    seconds = {name: split.seconds or 0.0 for name, split in splits.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with only_one(folder):
+    with only_one(folder), room_told(folder, seconds, settings.codec):
         begin_folder(folder, settings, {name: rows_hash(split.rows) for name, split in splits.items()})
-        check_room(folder, sum(split.seconds or 0.0 for split in splits.values()), settings.codec)
+        check_room(folder, seconds_left(folder, seconds), settings.codec)
         for name, split in splits.items():
             with _Bar(name, len(split.rows)) as bar:
                 made[name] = make_shards(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data.shard_files import FORMS
-from hf_asr.data.shard_making import PROGRESS, ShardRecord, ShardSettings
+from hf_asr.data.shard_making import PROGRESS, ShardRecord, ShardSettings, read_records
 from hf_asr.errors import UserError
 from hf_asr.files import write_whole
 from hf_asr.utterance import Drops
@@ -54,12 +56,12 @@ def begin_folder(folder: Path, settings: ShardSettings, rows: Mapping[str, str])
 
 
 def check_room(folder: Path, seconds: float, codec: str) -> None:
-    """See that the disk has room: 16-bit FLAC of speech takes about 18 kB a second, Opus 6, at most.
+    """See that the disk has room for so many seconds of audio.
 
     Raises:
         UserError: It has not.
     """
-    needed = seconds * {"flac": 18e3, "flac24": 40e3, "opus": 6e3, "keep": 0}[codec]
+    needed = bytes_of(seconds, codec)
     parent = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     free = shutil.disk_usage(parent).free
     if needed > free:
@@ -67,6 +69,46 @@ def check_room(folder: Path, seconds: float, codec: str) -> None:
             f"--output-dir: expected about {needed / 1e9:,.1f} GB free for {seconds / 3600:,.1f} h as {codec}, found "
             f"{free / 1e9:,.1f} GB in {parent}. Take another disk, or --codec opus."
         )
+
+
+def bytes_of(seconds: float, codec: str) -> float:
+    """Return what so much speech takes at most: 16-bit FLAC about 18 kB a second, Opus 6; 0 where nobody knows."""
+    return seconds * {"flac": 18e3, "flac24": 40e3, "opus": 6e3, "keep": 0}[codec]
+
+
+def seconds_left(folder: Path, seconds: Mapping[str, float]) -> float:
+    """Return the audio that is not in finished shards yet, of the seconds of each split."""
+    done = {name: sum(record.seconds for record in read_records(folder, name)) for name in seconds}
+    return sum(max(0.0, seconds[name] - done[name]) for name in seconds)
+
+
+@contextmanager
+def room_told(folder: Path, seconds: Mapping[str, float], codec: str) -> Iterator[None]:
+    """Turn a disk that is full into one message: where, what is still needed, and that finished shards are kept.
+
+    Args:
+        folder: The output folder.
+        seconds: Audio of each split.
+        codec: How it is encoded.
+
+    Raises:
+        UserError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        left = seconds_left(folder, seconds)
+        needed = bytes_of(left, codec)
+        size = f"about {needed / 1e6:,.1f} MB" if needed else "room"
+        what = f"the {left / 3600:,.2f} h that are left" if left else "the list of shards"
+        whole = sum(len(read_records(folder, name)) for name in seconds)
+        raise UserError(
+            f"--output-dir: expected {size} for {what}, found the disk of {folder} "
+            f"full. What was begun is removed, {whole:,} whole shards are kept: make room, then give the same command "
+            "again, which goes on there."
+        ) from error
 
 
 def end_folder(

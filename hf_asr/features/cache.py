@@ -238,7 +238,7 @@ def write_once(
             with renamed_when_whole(folder) as unfinished:
                 _write(unfinished, split, encoder, settings, features, on_bad_clip)
     except OSError as error:
-        raise _disk_error(error, folder.parent) from error
+        raise disk_error(error, folder.parent, _needed_bytes(split, encoder)) from error
     return False
 
 
@@ -345,8 +345,7 @@ def num_processes(features: FeatureArguments, rows: int, sharers: int = 1) -> in
 
 
 def _check_disk(folder: Path, split: Split, encoder: ClipEncoder) -> None:
-    durations = [duration for duration in split.rows["duration"] if duration is not None]
-    needed = forecast_bytes(sum(durations), len(split.rows), encoder)
+    needed = _needed_bytes(split, encoder)
     free = shutil.disk_usage(folder).free
     logger.info("features of %s: %.1f MB needed, %.1f MB free in %s", split.name, needed / 1e6, free / 1e6, folder)
     if needed > free:
@@ -356,7 +355,12 @@ def _check_disk(folder: Path, split: Split, encoder: ClipEncoder) -> None:
         )
 
 
-def _disk_error(error: OSError, folder: Path) -> Exception:
+def _needed_bytes(split: Split, encoder: ClipEncoder) -> int:
+    durations = [duration for duration in split.rows["duration"] if duration is not None]
+    return forecast_bytes(sum(durations), len(split.rows), encoder)
+
+
+def disk_error(error: OSError, folder: Path, needed: int = 0) -> Exception:
     """Return what to raise for a failed write: a message where the user can do something about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         found = "the disk is full"
@@ -364,8 +368,9 @@ def _disk_error(error: OSError, folder: Path) -> Exception:
         found = f"it cannot be written ({error.strerror})"
     else:
         return error
+    size = f"{needed / 1e6:,.1f} MB " if needed else ""
     return UserError(
-        f"features.cache_dir: expected room to write in {folder}, found that {found}; what was begun is removed. "
+        f"features.cache_dir: expected room to write {size}in {folder}, found that {found}; what was begun is removed. "
         "Set features.cache_dir (or HF_ASR_CACHE) to another place, or features.cache=false to encode on the fly."
     )
 

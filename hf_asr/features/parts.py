@@ -23,10 +23,11 @@ from hf_asr.data.corpora import Split
 from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import caches_train
-from hf_asr.features.cache import MANIFEST, cache_folder, is_whole, num_processes, write_once
+from hf_asr.features.cache import MANIFEST, cache_folder, disk_error, is_whole, num_processes, write_once
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.prepare import scoring_encoder
 from hf_asr.features.storage import only_one, sync
+from hf_asr.files import write_whole
 from hf_asr.utterance import Drops
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,10 @@ def _write_part(
         features = replace(features, num_proc=num_processes(features, len(rows), sharers))
         some = replace(split, name=f"{split.name}, part {mine.number} of {mine.of}", rows=rows)
         write_once(parts / _name(mine.number), some, encoder, settings, features, on_bad_clip)
-    return _join(folder, parts, mine.of, settings)
+    try:
+        return _join(folder, parts, mine.of, settings)
+    except OSError as error:
+        raise disk_error(error, folder.parent) from error
 
 
 def _join(folder: Path, parts: Path, number: int, settings: Mapping[str, Any]) -> list[int]:
@@ -154,8 +158,7 @@ def _write_joint_manifest(parts: Path, number: int, settings: Mapping[str, Any])
         "feature_size": manifests[0]["feature_size"],
         "drops": drops.to_dict(),
     }
-    (parts / MANIFEST).write_text(json.dumps(joint, indent=1, ensure_ascii=False), "utf-8")
-    sync(parts / MANIFEST)
+    write_whole(parts / MANIFEST, json.dumps(joint, indent=1, ensure_ascii=False))
 
 
 def _name(number: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,20 @@ def test_killed_while_parts_are_joined(
             patch.setattr(Path, "rename", lambda path, to: killed() if "parts" in path.name else path.replace(to))
         write(split, encoder, tmp_path / "cache", Shard(2, 2))
     assert not [path for path in (tmp_path / "cache").glob("train-*") if path.is_dir() and "parts" not in path.name]
+    monkeypatch.setattr(ClipEncoder, "__call__", lambda *_: pytest.fail("encoded twice"))
+    assert write(split, encoder, tmp_path / "cache", Shard(1, 2)) == []
+
+
+def test_a_disk_that_fills_up_while_parts_are_joined(
+    split: Split, encoder: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(split, encoder, tmp_path / "cache", Shard(1, 2))
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"features\.cache_dir: .*the disk is full"):
+        patch.setattr(parts, "write_whole", full)
+        write(split, encoder, tmp_path / "cache", Shard(2, 2))
     monkeypatch.setattr(ClipEncoder, "__call__", lambda *_: pytest.fail("encoded twice"))
     assert write(split, encoder, tmp_path / "cache", Shard(1, 2)) == []
 
