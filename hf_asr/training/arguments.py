@@ -173,10 +173,13 @@ def check_sharing(arguments: Arguments, training: Seq2SeqTrainingArguments) -> N
         UserError: There is no GPU, it validates while training, or adapters are trained.
     """
     found = shares_weights(arguments)
-    if found and training.device.type == "cpu":
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true" or arguments.training.get("deepspeed")
+    engine = found or ("DeepSpeed" if deepspeed else "")
+    if engine and training.device.type == "cpu":
         raise UserError(
-            f"training.fsdp: expected GPUs for {found} (accelerate's does not run on CPUs), found none. Take it out of "
-            "the YAML or the launcher's config file: on CPUs several processes train with DDP."
+            f"training.{'fsdp' if engine == 'FSDP' else 'deepspeed'}: expected GPUs for {engine} (accelerate's does "
+            "not run on CPUs), found none. Take it out of the YAML or the launcher's config file: on CPUs several "
+            "processes train with DDP."
         )
     evaluated: Any = training.eval_strategy
     if found and training.world_size > 1 and evaluates(arguments):

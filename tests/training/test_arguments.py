@@ -9,7 +9,7 @@ import pytest
 
 from hf_asr.config.arguments import Arguments, ExperimentArguments, FreezeArguments, ModelArguments, PeftArguments
 from hf_asr.errors import UserError
-from hf_asr.training.arguments import LEARNING_RATES, training_arguments
+from hf_asr.training.arguments import LEARNING_RATES, check_sharing, training_arguments
 
 
 def arguments(tmp_path: Path, freeze: Any = None, peft: Any = None, **training: Any) -> Arguments:
@@ -78,3 +78,24 @@ def test_schedulers(tmp_path: Path, scheduler: Any, name: str, kwargs: Any) -> N
 def test_what_the_trainer_refuses_is_a_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="training: expected"):
         training_arguments(arguments(tmp_path, warmup_steps=-1))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "training.fsdp: expected GPUs for FSDP"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "training.deepspeed: expected GPUs for DeepSpeed "),
+        (
+            {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+            "training.deepspeed: expected GPUs for DeepSpeed ZeRO 3",
+        ),
+    ],
+)
+def test_a_launcher_that_shares_weights_is_refused_on_a_cpu(
+    tmp_path: Path, launcher: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, training = arguments(tmp_path), training_arguments(arguments(tmp_path))
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=told):
+        check_sharing(wanted, training)
