@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Data: the labels of train are the classes ----
     family = get_family(arguments.model, recipe="finetune_classifier")
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
-    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
+    check_streams(splits, training.max_steps, training.world_size, training.dataloader_num_workers)
     processor = family.load_processor(arguments, splits["train"].rows)
     check_classes(splits, processor.classes)
 

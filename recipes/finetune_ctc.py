@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     # ---- Data, model: the characters of a new head are those of the training texts ----
     family = get_family(arguments.model, recipe="finetune_ctc")
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
-    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
+    check_streams(splits, training.max_steps, training.world_size, training.dataloader_num_workers)
     processor = family.load_processor(arguments, splits["train"].rows)
     model: Any = family.load_model(arguments, processor)
     check_names(model, family, arguments.freeze, arguments.peft)

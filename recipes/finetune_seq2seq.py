@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
     # ---- Data ----
     splits = build_splits(arguments.data, seed=seed, names=needed_splits(arguments))
-    check_streams(splits, max_steps=training.max_steps, processes=training.world_size)
+    check_streams(splits, training.max_steps, training.world_size, training.dataloader_num_workers)
     encoder = family.make_encoder(processor, model.config, arguments)
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data import checks
 from hf_asr.data.checks import Check, Transcript
 from hf_asr.data.corpora import Split, build_splits
+from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import caches_train
 from hf_asr.features.cache import cache_dir, forecast_bytes
@@ -25,7 +27,7 @@ from hf_asr.models.classifier import check_classes, classifier_arguments
 from hf_asr.models.classifier_targets import ClassLabels
 from hf_asr.models.ctc_processor import CtcLabels, states_needed
 from hf_asr.models.family import ModelFamily
-from hf_asr.training.arguments import DEFAULTS, needed_splits
+from hf_asr.training.arguments import DEFAULTS, needed_splits, num_workers
 
 ADAM_STATES = 2
 
@@ -116,6 +118,8 @@ def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: Tex
     samples = [Sample(split) for split in splits.values()]
     for sample in samples:
         yield checks.check_split(sample.split.name, sample.size, sample.split.seconds, sample.drops)
+        if isinstance(sample.split.rows, Stream):
+            yield check_dealing(arguments, sample.split.rows)
     yield from check_leaks(samples)
     yield check_sample_of_audio(samples)
     if text_side is not None:
@@ -134,6 +138,17 @@ def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: Tex
             yield from check_labels(transcripts, text_side.encoder.labeller)
         if isinstance(text_side.encoder.labeller, CtcLabels):
             yield from check_ctc_labels(transcripts, text_side.encoder.labeller, text_side.encoder.front_end)
+
+
+def check_dealing(arguments: Arguments, stream: Stream) -> Check:
+    """Say how many shards a stream has for this machine's GPUs, or for the processes that a launcher started."""
+    on_gpu = torch.cuda.is_available() and not is_on_cpu(arguments)
+    processes = int(os.environ.get("WORLD_SIZE", "0")) or (torch.cuda.device_count() if on_gpu else 1)
+    try:
+        stream.check_readers(processes)
+    except UserError as error:
+        return Check("stream", ok=False, expected="a shard a process", found=str(error), do="As it says.")
+    return Check("stream", ok=True, found=stream.dealing(processes, num_workers(arguments, processes, on_gpu)))
 
 
 def check_label_classes(splits: Mapping[str, Split], labeller: ClassLabels) -> Iterator[Check]:

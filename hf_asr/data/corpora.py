@@ -81,13 +81,16 @@ def find_leaks(splits: Mapping[str, Split]) -> list[str]:
     return [line for _, line in _leaks(splits)]
 
 
-def check_streams(splits: Mapping[str, Split], *, max_steps: int, processes: int) -> None:
+def check_streams(splits: Mapping[str, Split], max_steps: int, processes: int, workers: int) -> None:
     """See, before anything is loaded, that something ends a stream, and that every process has a shard of it.
+
+    The log tells how many shards there are for how many processes.
 
     Args:
         splits: From :func:`build_splits`.
         max_steps: ``training.max_steps``, below 1 for none.
         processes: How many processes train.
+        workers: Loader workers of each.
 
     Raises:
         UserError: Nothing does, or one has none.
@@ -96,6 +99,7 @@ def check_streams(splits: Mapping[str, Split], *, max_steps: int, processes: int
         if isinstance(split.rows, Stream):
             split.rows.check_length(max_steps)
             split.rows.check_readers(processes)
+            logger.info("%s: %s", split.name, split.rows.dealing(processes, workers))
 
 
 def mix(

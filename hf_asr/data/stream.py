@@ -223,6 +223,24 @@ class Stream:
         for source in self.sources:
             source.failed = dict(failed)
 
+    def dealing(self, processes: int, workers: int) -> str:
+        """Say how many shards there are for so many processes, and what is lost when they do not divide evenly.
+
+        Args:
+            processes: How many train.
+            workers: Loader workers of each.
+        """
+        each = f"{processes} process{'es' * (processes != 1)} x {workers} worker{'s' * (workers != 1)}"
+        if not self.by_shard:
+            return f"a list for {each}, who share one order: any number of them will do"
+        groups = self.shards() if self.how.weights else [sum(self.shards())]
+        least = sum(number // processes for number in groups)
+        most = sum(-(-number // processes) for number in groups)
+        idle = 1 - sum(groups) / (processes * most)
+        share = f"{least}" if least == most else f"{least} to {most}"
+        lost = f"; with shards of equal size {idle:.1%} of an epoch's steps count nothing" if idle else ""
+        return f"{sum(groups)} shards for {each}, {share} a process (workers need none of their own){lost}"
+
     def check_readers(self, readers: int) -> None:
         """See that every process has a shard.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.tiny_shards import make_tars
 from helpers.tiny_whisper import make_tiny_whisper
 from rich.console import Console, ConsoleDimensions
 
@@ -144,6 +145,19 @@ def test_a_stream_is_looked_at_from_its_beginning(check: Callable[..., tuple[int
     assert code == 0, printed
     assert "and the beginning of the stream" in printed
     assert "none between validation, test" in printed
+
+
+def test_shards_are_counted_against_processes(
+    check: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tars(tmp_path / "tars", 3, 4)
+    train = f"data.splits.train={{corpus: webdataset, path: {tmp_path / 'tars'}}}"
+    words = (train, "data.streaming=true", "training.max_steps=2", "data.num_workers=2")
+    _, printed = check(healthy_rows(), *words)
+    assert "3 shards for 1 process x 2 workers, 3 a process" in " ".join(printed.split())
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    code, printed = check(healthy_rows(), *words)
+    assert code == 1 and "stream: expected a shard a process" in printed and "Use at most 3 processes" in printed
 
 
 def test_samples_are_told_as_such(check: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,3 +209,43 @@ def test_steps_of_an_epoch_are_known(seconds, by_shard) -> None:
     longest = max(len(list(sampler)) for sampler in samplers)
     exact = -(-longest // 2)
     assert samplers[0].steps(0) == (pytest.approx(exact, rel=0.3) if by_shard and seconds else exact)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "by_shard", "weights", "processes", "told"),
+    [
+        (
+            [[4] * 16],
+            True,
+            (),
+            8,
+            "16 shards for 8 processes x 2 workers, 2 a process (workers need none of their own)",
+        ),
+        ([[4] * 5], True, (), 1, "5 shards for 1 process x 2 workers, 5 a process (workers need none of their own)"),
+        (
+            [[4] * 9],
+            True,
+            (),
+            8,
+            "9 shards for 8 processes x 2 workers, 1 to 2 a process (workers need none of their own); with shards of "
+            "equal size 43.8% of an epoch's steps count nothing",
+        ),
+        (
+            [[4] * 2, [4] * 3],
+            True,
+            (1.0, 2.0),
+            2,
+            "5 shards for 2 processes x 2 workers, 2 to 3 a process (workers need none of their own); with shards of "
+            "equal size 16.7% of an epoch's steps count nothing",
+        ),
+        (
+            [[4] * 5],
+            False,
+            (),
+            64,
+            "a list for 64 processes x 2 workers, who share one order: any number of them will do",
+        ),
+    ],
+)
+def test_how_shards_are_dealt_is_told(sizes, by_shard, weights, processes, told) -> None:
+    assert stream_of(sizes, by_shard=by_shard, weights=weights).dealing(processes, 2) == told
