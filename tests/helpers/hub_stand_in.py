@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -29,10 +30,12 @@ class HubStandIn:
         files: Path in the repository to content, as committed.
         part_size: Bytes of a part of a large file; 0 for files in one piece.
         public: Whether the repository is public, whatever was asked for.
-        faults: Part of an address to what its next requests meet: a status, or 0 for a connection that is cut.
+        faults: Pattern of an address to what its next requests meet: a status, or 0 for a connection that is cut.
         headers: Sent with every fault.
         parts: Parts of large files by (SHA-256, number).
         commits: How many there were.
+        log: What every request was answered: "POST /api/repos/create 200 59 B".
+        datasets: ``datasets/ORG/NAME`` to the files of that data set; ``files`` are those of the one model.
     """
 
     refuse_with: int = 0
@@ -49,11 +52,13 @@ class HubStandIn:
     headers: dict[str, str] = field(default_factory=dict)
     parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     commits: int = 0
+    log: list[str] = field(default_factory=list)
+    datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def next_fault(self, path: str) -> int | None:
         """Take the fault that this request meets off its list; None for a request that is served."""
         for part, left in self.faults.items():
-            if part in path and left:
+            if left and re.search(part, path):
                 return left.pop(0)
         return self.refuse_with or None
 
@@ -70,11 +75,12 @@ class HubStandIn:
         if path.endswith("/info/lfs/objects/batch"):
             return 200, {"objects": [self._upload_action(item) for item in json.loads(body)["objects"]]}
         if "/commit/" in path:
-            self._commit(body)
-            repo = path.removeprefix("/api/models/").removeprefix("/api/datasets/").split("/commit/")[0]
+            address = path.removeprefix("/api/").split("/commit/")[0]
+            self._commit(body, self.files_of(address))
+            repo = address.removeprefix("models/").removeprefix("datasets/")
             return 200, {"commitUrl": f"{self.endpoint}/{repo}/commit/1", "commitOid": "1"}
         if method == "GET" and path.startswith(("/api/models/", "/api/datasets/")):
-            names = [{"rfilename": name} for name in self.files]
+            names = [{"rfilename": name} for name in self.files_of(path.removeprefix("/api/"))]
             return 200, {"id": path.split("/", 3)[3], "sha": "1", "private": not self.public, "siblings": names}
         return 404, {"error": "no such address"}
 
@@ -113,17 +119,21 @@ class HubStandIn:
         self.objects[oid] = body
         return 200, {}
 
-    def _commit(self, body: bytes) -> None:
+    def files_of(self, address: str) -> dict[str, bytes]:
+        """Return the files of a repository: of the model, or of a data set."""
+        return self.datasets.setdefault(address, {}) if address.startswith("datasets/") else self.files
+
+    def _commit(self, body: bytes, files: dict[str, bytes]) -> None:
         self.commits += 1
         for line in body.splitlines():
             operation = json.loads(line)
             value = operation["value"]
             if operation["key"] == "file":
-                self.files[value["path"]] = base64.b64decode(value["content"])
+                files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
-                self.files[value["path"]] = self.objects[value["oid"]]
+                files[value["path"]] = self.objects[value["oid"]]
             elif operation["key"] == "deletedFile":
-                del self.files[value["path"]]
+                del files[value["path"]]
 
 
 class _Server(ThreadingHTTPServer):
@@ -144,10 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
             hub.tokens.add(self.headers["Authorization"])
         fault = hub.next_fault(path)
         if fault == 0:
+            hub.log.append(f"{self.command} {path} cut")
             self._cut()
             return
         body = self._body()
         status, answer = (fault, {"error": "you may not"}) if fault else hub.answer(self.command, path, body)
+        hub.log.append(f"{self.command} {path} {status} {len(body):,} B")
         content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

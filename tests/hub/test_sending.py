@@ -53,12 +53,18 @@ def assert_arrived(hub: HubStandIn, run_dir: Path) -> None:
 FAULTS = {
     "the server is down when the repository is made": {"/api/repos/create": [503, 0]},
     "the server is down while asked how to upload": {"/preupload/": [500, 502]},
-    "an upload is cut": {"/objects/": [0, 500, 0]},
+    "an upload is cut": {"^/objects/": [0, 500, 0]},
     "the batch of large files is refused for a moment": {"/lfs/objects/batch": [504]},
     "too many requests": {"/commit/": [429, 429]},
     "the commit is cut": {"/commit/": [0]},
     "somebody else has just committed": {"/commit/": [409, 412]},
-    "all of them": {"/create": [500], "/preupload/": [0], "/batch": [429], "/objects/": [0], "/commit/": [500, 409, 0]},
+    "all of them": {
+        "/create": [500],
+        "/preupload/": [0],
+        "/batch": [429],
+        "^/objects/": [0],
+        "/commit/": [500, 409, 0],
+    },
 }
 
 
@@ -98,7 +104,7 @@ def test_what_does_not_pass_is_not_tried_again(hub: HubStandIn, run_dir: Path, s
 
 def test_large_files_go_in_parts(slept: list[float], run_dir: Path) -> None:
     with hub_stand_in(part_size=5000) as hub:
-        hub.faults = {"/objects/": [0, 500]}
+        hub.faults = {"^/objects/": [0, 500]}
         push_run(run_dir, REPO, endpoint=hub.endpoint)
     assert_arrived(hub, run_dir)
     assert len(hub.parts) == 3
