@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import pytest
+from accelerate.data_loader import SkipBatchSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +109,30 @@ def test_going_through_again_gives_the_rest(sizes, buffer, stop, epoch) -> None:
     before = list(islice(stream_of(sizes, buffer=buffer).places(epoch), stop))
     after = list(islice(stream_of(sizes, buffer=buffer).places(epoch), stop, None))
     assert before + after == whole
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 12), min_size=2, max_size=6), min_size=2, max_size=3),
+    by_shard=st.booleans(),
+    weighted=st.booleans(),
+    seconds=st.one_of(st.none(), st.floats(7.0, 40.0)),
+    skipped=st.integers(0, 9),
+    epoch=st.integers(0, 2),
+)
+def test_batches_of_buckets_and_mixtures_go_on_where_they_were(
+    sizes, by_shard, weighted, seconds, skipped, epoch
+) -> None:
+    """What the Trainer does at a resume: the epoch is set, and accelerate skips batches without reading their clips."""
+
+    def sampler() -> StreamBatchSampler:
+        stream = stream_of(sizes, by_shard=by_shard, weights=range(1, len(sizes) + 1) if weighted else ())
+        made = StreamBatchSampler(stream, batch_size=3, batch_seconds=seconds, padded=list, num_processes=2, rank=1)
+        made.set_epoch(epoch)
+        return made
+
+    whole = list(sampler())
+    assert list(SkipBatchSampler(sampler(), skipped)) == whole[skipped:]
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -105,5 +105,5 @@ def test_gigaspeech_streamed_against_cached(project_root: Path, model: Path, tmp
     cached, streamed = (tmp_path / "runs" / name for name in ("cached", "streamed"))
     assert (streamed / "sample_ids.jsonl").read_text() == (cached / "sample_ids.jsonl").read_text()
     losses = history(cached, "loss")
-    assert history(streamed, "loss") == pytest.approx(losses, rel=1e-3) and len(losses) == 5
+    assert history(streamed, "loss") == losses and len(losses) == 5
     assert json.loads((streamed / "test" / "test_results.json").read_text())["num_utterances"] == 1

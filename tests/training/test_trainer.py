@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,25 @@ def test_checkpoints_carry_the_run(tmp_path: Path) -> None:
     assert {"config.yaml", "running_loss_0.json", "optimizer.pt", "rng_state.pth"} <= {
         p.name for p in kept[0].iterdir()
     }
+
+
+def test_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = chain([0.5, 0.2, 0.4], repeat(0.3))
+    trainer = make_trainer(
+        tmp_path,
+        batch=4,
+        accumulation=1,
+        max_steps=4,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="wer",
+        greater_is_better=False,
+    )
+    monkeypatch.setattr(trainer, "evaluate", lambda *_, **__: {"eval_wer": next(rates)})
+    trainer.train()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-2")
