@@ -259,7 +259,7 @@ def _write(
         if shard.clips or shard.dropped:
             yield shard.finish(row)
     finally:
-        shard.abandon()
+        shard.part.unlink(missing_ok=True)
 
 
 class _Shard:
@@ -285,15 +285,6 @@ class _Shard:
         self.clips += 1
         self.audio_bytes += len(audio)
         self.seconds += fields["duration"] or 0.0
-
-    def abandon(self) -> None:
-        """Leave nothing of a shard that is not finished.
-
-        Emptied first: a Parquet writer writes its footer when it is collected, for which a full disk has no room.
-        """
-        if self.part.exists():
-            os.truncate(self.part, 0)
-            self.part.unlink()
 
     def finish(self, next_row: int) -> ShardRecord:
         size, digest = 0, ""
