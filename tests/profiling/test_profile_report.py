@@ -17,7 +17,7 @@ from hf_asr.profiling.recommend import comparable, dominated, recommendations
 from hf_asr.profiling.report import as_csv, page, write_report
 from hf_asr.profiling.roofline import Roof, median_and_quartiles
 from hf_asr.profiling.rows import FIELDS, NAMES, Row, percentiles, schema, schema_table
-from hf_asr.profiling.screen import table
+from hf_asr.profiling.screen import missing, table
 
 MACHINE = {"threads": 2, "tokens": 32, "torch": "2", "cpu": "a <processor>"}
 
@@ -147,8 +147,9 @@ def test_rows_follow_the_schema() -> None:
             assert (value is None and "null" in allowed) or isinstance(value, kinds[allowed[0]]), (name, value)
 
 
-def test_the_terminals_table_shows_why_a_cell_is_missing() -> None:
+def test_the_terminal_shows_why_cells_are_missing() -> None:
     assert table(ROWS).row_count == 5
+    assert missing([*ROWS, {**refused(), "duration": 20.0}]) == ["big sdpa cpu, 10 s x 1, 20 s x 1: oom: too big"]
 
 
 def write(path: Path, rows: Any) -> Path:
