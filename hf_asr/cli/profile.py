@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=int, default=32, metavar="N", help="that a decoder writes in speed rows (%(default)s)")
     add("--repeats", type=int, default=5, metavar="N", help="samples of a cell at most (%(default)s; batch 1: 20)")
     add("--cell-seconds", type=float, default=10.0, metavar="S", help="time for a cell's samples (%(default)s)")
+    add("--minutes", type=float, metavar="N", help="for the whole grid: then fewer samples a cell, never less than one")
     add("--threads", type=int, default=None, metavar="N", help="of the CPU (by default torch's own choice)")
     add("--data", nargs="+", metavar="YAML", help="a configuration whose clips are used and scored; else shaped noise")
     add("--split", default="test", help="which split of it (%(default)s)")
@@ -84,7 +85,7 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name}: expected {least} or more, found {given}; give a positive number")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads: expected 1 or more, found {options.threads}; give a positive number")
-    for name in ("cell-seconds", "memory-limit", "grid-grams"):
+    for name in ("cell-seconds", "minutes", "memory-limit", "grid-grams"):
         given = vars(options)[name.replace("-", "_")]
         if given is not None and not 0 < given < float("inf"):
             raise UserError(f"--{name}: expected a number above 0, found {given:g}; leave it out, or give one")

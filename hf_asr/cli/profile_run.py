@@ -100,6 +100,7 @@ def settings_of(options: argparse.Namespace, variants: Sequence[str], data: Argu
         normalizer=data.evaluation.normalizer if data else "basic",
         memory_limit=None if options.memory_limit is None else int(options.memory_limit * GIB),
         operators=not options.no_operators,
+        minutes=options.minutes,
     )
 
 
@@ -163,7 +164,8 @@ def machine_of(settings: GridSettings) -> dict[str, Any]:
     names = {"cpu": f"{processor()} ({settings.threads} threads)"}
     if torch.cuda.is_available():
         names["cuda"] = torch.cuda.get_device_name()
-    return {"threads": settings.threads, "tokens": settings.tokens, "torch": torch.__version__, **names}
+    limit = {"minutes": f"{settings.minutes:g}, then no second sample"} if settings.minutes else {}
+    return {"threads": settings.threads, "tokens": settings.tokens, **limit, "torch": torch.__version__, **names}
 
 
 def processor() -> str:

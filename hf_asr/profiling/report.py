@@ -103,8 +103,8 @@ def page(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], machine: Map
 
 ROOFLINE_LEAD = (
     "Reached FLOP/s over FLOPs a byte, below what a large matrix product and a large copy reach here. Bytes are the "
-    "least that must move (weights once, states or cached keys and values), so points stand at most this far right. The "
-    "roof was measured once, before the cells: a point above it tells of a machine that was slower then, or of "
+    "least that must move (weights once, states or cached keys and values), so points stand at most this far right. "
+    "The roof was measured once, before the cells: a point above it tells of a machine that was slower then, or of "
     "arithmetic in another type (int8)."
 )
 MEMORY_LEAD = (
