@@ -28,10 +28,12 @@ SETTINGS = GridSettings([1.0, 3.0], [1, 2], ["cpu"], ["float32"], ["sdpa"], toke
 
 
 @pytest.fixture(autouse=True)
-def few_of_one(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take two samples of batch 1, where a test does not look at its percentiles."""
+def quicker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take two samples of batch 1, where a test does not look at its percentiles, and sweep no memory."""
     if "percentiles" not in request.node.name:
         monkeypatch.setattr(grid_module, "MOST_OF_ONE", 2)
+    # Between models, a quarter of a second each: tiny ones may stay.
+    monkeypatch.setattr(grid_module.gc, "collect", int)
 
 
 @pytest.fixture(scope="module")
