@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=int, default=32, metavar="N", help="that a decoder writes in speed rows (%(default)s)")
     add("--repeats", type=int, default=5, metavar="N", help="samples of a cell at most (%(default)s; batch 1: 20)")
     add("--cell-seconds", type=float, default=10.0, metavar="S", help="time for a cell's samples (%(default)s)")
+    add("--minutes", type=float, metavar="N", help="for the whole grid: then fewer samples a cell, never less than one")
     add("--threads", type=int, default=None, metavar="N", help="of the CPU (by default torch's own choice)")
     add("--data", nargs="+", metavar="YAML", help="a configuration whose clips are used and scored; else shaped noise")
     add("--split", default="test", help="which split of it (%(default)s)")
@@ -84,8 +85,60 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name}: expected {least} or more, found {given}; give a positive number")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads: expected 1 or more, found {options.threads}; give a positive number")
+    for name in ("cell-seconds", "minutes", "memory-limit", "grid-grams"):
+        given = vars(options)[name.replace("-", "_")]
+        if given is not None and not 0 < given < float("inf"):
+            raise UserError(f"--{name}: expected a number above 0, found {given:g}; leave it out, or give one")
+    for name, given in (("--durations", options.durations), ("--batch-sizes", options.batch_sizes)):
+        if not given:
+            raise UserError(f"{name}: expected numbers such as 5,15, found none; leave it out for the usual ones")
     one_of("--device", options.device, DEVICES)
     one_of("--dtype", options.dtype, DTYPES)
+    for name in options.model:
+        check_model(name)
+    if "cuda" in options.device:
+        check_card()
+
+
+def check_model(name: str) -> None:
+    """See that a model may be there: without the seconds that loading torch and transformers takes.
+
+    Raises:
+        UserError: It is a folder without a config.json, or an id that neither the cache nor the Hub can give.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.errors import HFValidationError
+
+    if name.startswith("config:") or Path(name, "config.json").is_file():
+        return
+    if Path(name).exists():
+        raise UserError(
+            f"--model: expected a transformers checkpoint, found {name} without a config.json; "
+            "give the folder that save_pretrained wrote"
+        )
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise UserError(f"--model: expected a folder, a Hub id or config:NAME, found {name}: no such folder") from error
+    if is_offline_mode() and not isinstance(cached, str):
+        raise UserError(
+            f"--model: expected a transformers checkpoint, found no folder {name}, and the Hub is switched off "
+            "(HF_HUB_OFFLINE) with no copy in its cache; check the name, give a local folder or config:NAME, "
+            "or fetch it once with the Hub switched on"
+        )
+
+
+def check_card() -> None:
+    """See that torch can use a CUDA device.
+
+    Raises:
+        UserError: It cannot.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("--device: expected a CUDA device, found none that torch can use; give --device cpu")
 
 
 def one_of(name: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -119,6 +172,6 @@ def _positive(word: str, kind: Any, what: str) -> Any:
         number = kind(word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected {what}, found {word!r}; give numbers such as 5,15") from error
-    if number <= 0 or number == float("inf"):
+    if not 0 < number < float("inf"):  # nan too
         raise argparse.ArgumentTypeError(f"expected {what} above 0, found {word}; leave it out")
     return number

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_asr.cli.profile_exports import ctranslate2, onnx
 from hf_asr.profiling.clips import ProfileClip
 from hf_asr.profiling.runners import Runner, Stopwatch
 from hf_asr.profiling.subject import Subject
@@ -26,10 +25,18 @@ def other_runtimes(folder: Path) -> Mapping[str, Callable[[Subject, torch.device
         folder: Where exports lie while they are loaded.
     """
     return {
-        "ctranslate2": partial(ctranslate2, folder),
-        "onnx": partial(onnx, folder),
+        "ctranslate2": partial(_exported, "ctranslate2", folder),
+        "onnx": partial(_exported, "onnx", folder),
         "faster_whisper": _faster_whisper,
     }
+
+
+def _exported(name: str, folder: Path, subject: Subject, device: torch.device) -> Runner:
+    # Exports bring bitsandbytes and peft along: three seconds that a grid without them need not wait.
+    from hf_asr.cli.profile_exports import ctranslate2, onnx
+
+    make = {"ctranslate2": ctranslate2, "onnx": onnx}[name]
+    return make(folder, subject, device)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from rich.console import Console
 from transformers.utils import logging
 
-from hf_asr.cli.evaluate import make_folder
+from hf_asr.cli.loading import make_folder
 from hf_asr.cli.profile import GIB, one_of
 from hf_asr.cli.profile_others import other_runtimes
 from hf_asr.cli.profile_train import time_training
@@ -23,14 +23,14 @@ from hf_asr.config.parser import load_arguments
 from hf_asr.data.corpora import build_splits
 from hf_asr.errors import UserError
 from hf_asr.profiling.clips import ProfileClip, noise_clips, speech_clips
-from hf_asr.profiling.energy import counter_problems
+from hf_asr.profiling.energy import POWERCAP, counter_problems
 from hf_asr.profiling.grid import Grid, GridSettings
 from hf_asr.profiling.log import Cell, GridLog
 from hf_asr.profiling.meter import Meter, find_meter
 from hf_asr.profiling.report import write_report
 from hf_asr.profiling.roofline import Roof, measure_roof
 from hf_asr.profiling.rows import Row, build_rows
-from hf_asr.profiling.screen import table
+from hf_asr.profiling.screen import missing, table
 from hf_asr.profiling.subject import Subject, find_subject
 from hf_asr.profiling.variants import DTYPES, VARIANTS
 from hf_asr.utterance import Seconds
@@ -44,8 +44,6 @@ def profile(options: argparse.Namespace) -> int:
     logging.disable_progress_bar()
     variants = list(VARIANTS) if options.variants == ["all"] else options.variants
     one_of("--variants", variants, list(VARIANTS))
-    check_devices(options.device)
-    make_folder(options.output_dir)
     if options.threads:
         torch.set_num_threads(options.threads)
     PartialState(cpu="cuda" not in options.device)
@@ -56,6 +54,7 @@ def profile(options: argparse.Namespace) -> int:
         for name in dict.fromkeys(options.model)
     }
     settings = settings_of(options, variants, data)
+    make_folder(options.output_dir)
     log = GridLog(options.output_dir, remembered(options, settings, subjects))
     grid = Grid(
         settings,
@@ -69,6 +68,8 @@ def profile(options: argparse.Namespace) -> int:
     )
     report = _Report(grid, options.output_dir, machine_of(settings), roofs_of(grid), options.grid_grams)
     report.tell()
+    for name in [name for name, subject in subjects.items() if data and not subject.writes]:
+        console.print(f"{name}: no WER, as it has no tokenizer (--tokenizer)", highlight=False)
     try:
         grid.run(after=report)
     except KeyboardInterrupt:
@@ -81,16 +82,6 @@ def profile(options: argparse.Namespace) -> int:
     rows = report()
     print_summary(rows, options.output_dir)
     return 0 if any(row["status"] == "measured" for row in rows) else 1
-
-
-def check_devices(devices: Sequence[str]) -> None:
-    """See that the devices are there.
-
-    Raises:
-        UserError: One is not.
-    """
-    if "cuda" in devices and not torch.cuda.is_available():
-        raise UserError("--device: expected a CUDA device, found none that torch can use; give --device cpu")
 
 
 def settings_of(options: argparse.Namespace, variants: Sequence[str], data: Arguments | None) -> GridSettings:
@@ -109,6 +100,7 @@ def settings_of(options: argparse.Namespace, variants: Sequence[str], data: Argu
         normalizer=data.evaluation.normalizer if data else "basic",
         memory_limit=None if options.memory_limit is None else int(options.memory_limit * GIB),
         operators=not options.no_operators,
+        minutes=options.minutes,
     )
 
 
@@ -151,7 +143,7 @@ def clips_of(options: argparse.Namespace, data: Arguments | None) -> dict[Second
 
 def meters_of(options: argparse.Namespace) -> dict[str, Meter]:
     """Find what counts energy, and say why counters that are there cannot be read."""
-    for line in counter_problems():
+    for line in counter_problems(POWERCAP):
         console.print(line, highlight=False)
     return {device: find_meter(device, estimate=options.estimate_energy) for device in options.device}
 
@@ -172,7 +164,8 @@ def machine_of(settings: GridSettings) -> dict[str, Any]:
     names = {"cpu": f"{processor()} ({settings.threads} threads)"}
     if torch.cuda.is_available():
         names["cuda"] = torch.cuda.get_device_name()
-    return {"threads": settings.threads, "tokens": settings.tokens, "torch": torch.__version__, **names}
+    limit = {"minutes": f"{settings.minutes:g}, then no second sample"} if settings.minutes else {}
+    return {"threads": settings.threads, "tokens": settings.tokens, **limit, "torch": torch.__version__, **names}
 
 
 def processor() -> str:
@@ -230,4 +223,6 @@ def print_summary(rows: Sequence[Row], folder: Path) -> None:
     if not out.is_terminal:  # a file has no width: 80 columns would break every cell
         out = Console(width=160)
     out.print(table(rows))
+    for line in missing(rows):
+        out.print(line, highlight=False, markup=False)
     out.print(f"{folder}: profile.json, profile.csv, report.html", highlight=False)

@@ -54,22 +54,24 @@ def read_nvml() -> dict[str, float]:
     if library.nvmlInit_v2():
         return {}
     try:
-        return _cards(library)
+        return _cards(library)[0]
     finally:
         library.nvmlShutdown()
 
 
-def _cards(library: ctypes.CDLL) -> dict[str, float]:
-    number = ctypes.c_uint()
-    if library.nvmlDeviceGetCount_v2(ctypes.byref(number)):
-        return {}
-    counters = {}
-    for index in range(number.value):
+def _cards(library: ctypes.CDLL) -> tuple[dict[str, float], int]:
+    """Return the cards' counters, and the code of the last call that failed; 0 where none did."""
+    number, counters = ctypes.c_uint(), dict[str, float]()
+    failed = int(library.nvmlDeviceGetCount_v2(ctypes.byref(number)))
+    for index in range(0 if failed else number.value):
         card, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-        library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(card))
-        if not library.nvmlDeviceGetTotalEnergyConsumption(card, ctypes.byref(millijoules)):
+        code = library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(card))
+        code = code or library.nvmlDeviceGetTotalEnergyConsumption(card, ctypes.byref(millijoules))
+        if code:
+            failed = int(code)
+        else:
             counters[f"nvml:{index}"] = millijoules.value / 1e3
-    return counters
+    return counters, failed
 
 
 def counter_problems(powercap: Path = POWERCAP) -> list[str]:
@@ -87,18 +89,23 @@ def nvml_problem() -> str:
         library = ctypes.CDLL(NVML)
     except OSError:
         return ""
-    code = library.nvmlInit_v2()
-    if code:
-        meaning = NVML_ERRORS.get(code, f"error {code}")
-        return f"NVML: expected the cards' energy counters, found: {meaning}. No joules of the cards are told."
-    library.nvmlShutdown()
-    if read_nvml():
+    code, counters = int(library.nvmlInit_v2()), dict[str, float]()
+    if not code:
+        counters, code = _cards(library)
+        library.nvmlShutdown()
+    if counters:
         return ""
-    return "NVML: expected an energy counter (Volta and later), found cards without one. No joules of them are told."
+    if code in (0, NOT_SUPPORTED):
+        return (
+            "NVML: expected an energy counter (Volta and later), found cards without one. No joules of them are told."
+        )
+    meaning = NVML_ERRORS.get(code, f"error {code}")
+    return f"NVML: expected the cards' energy counters, found: {meaning}. No joules of the cards are told."
 
 
 # nvmlReturn_t of nvml.h.
-NVML_ERRORS = {3: "not supported", 4: "no permission", 9: "the driver is not loaded", 18: "library and driver differ"}
+NOT_SUPPORTED = 3
+NVML_ERRORS = {4: "no permission", 9: "the driver is not loaded", 18: "library and driver differ"}
 
 
 def _rapl_problem(powercap: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,15 +28,14 @@ class FactsOfGroup:
         subject: It, before it is loaded.
         tokens: Tokens written.
         limit: Bytes that the device is taken to have free; None asks it, once, before the model is loaded.
+        known: FLOPs by duration, shared by the groups of a model that compute as many of them.
     """
 
     group: Group
     subject: Subject
     tokens: int
     limit: int | None = None
-
-    def __post_init__(self) -> None:
-        self._flops: dict[Seconds, tuple[Flops, Flops | None]] = {}
+    known: dict[Seconds, tuple[Flops, Flops | None]] = field(default_factory=dict)
 
     @cached_property
     def free(self) -> int:
@@ -66,17 +65,17 @@ class FactsOfGroup:
 
     def flops(self, duration: Seconds) -> tuple[Flops, Flops | None]:
         """Return the FLOPs of a window by formula (counted where there is none), and as counted."""
-        if duration not in self._flops and self.group.variant == "thinned":
+        if duration not in self.known and self.group.variant == "thinned":
             shapes = input_shapes(self.subject, duration, window="thinned")
             positions = shapes["positions"][0][1]
-            self._flops[duration] = (whisper(self.subject.config, frames_of(self.subject, shapes), positions), None)
-        elif duration not in self._flops:
+            self.known[duration] = (whisper(self.subject.config, frames_of(self.subject, shapes), positions), None)
+        elif duration not in self.known:
             shapes = input_shapes(self.subject, duration)
             inputs = {name: torch.zeros(shape, dtype=kind, device="meta") for name, (shape, kind) in shapes.items()}
             counted = count(self.subject.shapes, inputs)
             formula = analytic(self.subject.config, frames_of(self.subject, shapes))
-            self._flops[duration] = (formula or counted, counted)
-        return self._flops[duration]
+            self.known[duration] = (formula or counted, counted)
+        return self.known[duration]
 
     def cost(self, cell: Cell) -> float:
         """Return the FLOPs of a whole cell, from which its time is forecast."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -17,6 +18,7 @@ from hf_asr.errors import UserError
 from hf_asr.inference.generate import progress_bar
 from hf_asr.profiling.clips import ProfileClip
 from hf_asr.profiling.facts import FactsOfGroup
+from hf_asr.profiling.flops import Flops
 from hf_asr.profiling.log import Cell, GridLog, Group
 from hf_asr.profiling.memory import PeakMeter
 from hf_asr.profiling.meter import Meter
@@ -62,6 +64,8 @@ class GridSettings:
         normalizer: Text pipeline of the WER.
         memory_limit: Bytes that a device is taken to have free; None asks it.
         operators: Whether operators are profiled, one cell a group.
+        minutes: Time for the whole grid, an equal share of what is left for each group: beyond it cells that have a
+            sample get no more; None for as long as it takes.
     """
 
     durations: Sequence[Seconds]
@@ -77,6 +81,7 @@ class GridSettings:
     normalizer: str = "basic"
     memory_limit: int | None = None
     operators: bool = True
+    minutes: float | None = None
 
 
 @dataclass
@@ -102,6 +107,8 @@ class Grid:
     others: Mapping[str, MakeRunner] = field(default_factory=dict)
     trace: Path | None = None
     scored: bool = False
+    _until: Seconds = math.inf
+    _flops: dict[tuple[str, bool], dict[Seconds, tuple[Flops, Flops | None]]] = field(default_factory=dict)
 
     def groups(self) -> Iterator[Group]:
         """Yield the loaded models to come; a variant with a type of its own comes once."""
@@ -125,10 +132,11 @@ class Grid:
         Args:
             after: Called after each group: whoever looks meanwhile finds a report.
         """
-        groups = list(self.groups())
+        groups, end = list(self.groups()), time.monotonic() + 60 * (self.settings.minutes or math.inf)
         with progress_bar(True) as bar:
             task = bar.add_task("profiling", total=sum(len(self.cells(group)) for group in groups))
-            for group in groups:
+            for place, group in enumerate(groups):
+                self._until = time.monotonic() + (end - time.monotonic()) / (len(groups) - place)
                 bar.update(task, description=f"{group.model} {group.variant} {group.device}")
                 self.run_group(group)
                 bar.advance(task, len(self.cells(group)))
@@ -140,7 +148,8 @@ class Grid:
         if not waiting and not self._extras_missing(group):
             return
         subject, device = self.subjects[group.model], torch.device(group.device)
-        facts = FactsOfGroup(group, subject, self.settings.tokens, self.settings.memory_limit)
+        known = self._flops.setdefault((group.model, group.variant == "thinned"), {})
+        facts = FactsOfGroup(group, subject, self.settings.tokens, self.settings.memory_limit, known)
         possible = [cell for cell in waiting if self._possible(cell, facts)]
         if waiting and not possible:
             return
@@ -195,9 +204,15 @@ class Grid:
                 self._sample(runner, cell, turn)
 
     def _over(self, samples: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether one more sample would take a cell beyond its time: a forecast may be wrong, a machine slow down."""
+        """Whether one more sample would take a cell beyond its time, or the group beyond its own.
+
+        A forecast may be wrong, a machine slow down.
+        """
         taken = [sample["total_seconds"] for sample in samples]
-        return bool(taken) and sum(taken) + taken[-1] > STRETCH * self.settings.cell_seconds
+        if not taken:
+            return False
+        late = time.monotonic() + taken[-1] > self._until
+        return late or sum(taken) + taken[-1] > STRETCH * self.settings.cell_seconds
 
     def _plan(self, runner: Runner, cells: Sequence[Cell], facts: FactsOfGroup) -> dict[str, int]:
         """Warm cells up and decide how often each is run; the cheapest one tells what the others will take."""

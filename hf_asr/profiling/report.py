@@ -24,11 +24,19 @@ from hf_asr.evaluation.page import (
     table,
     tiles,
 )
+from hf_asr.evaluation.page_charts import NUMBER_OF_COLOURS
 from hf_asr.files import write_whole
 from hf_asr.profiling.log import GridLog
 from hf_asr.profiling.recommend import GOALS, USUAL, comparable, describe, dominated, name_of, recommendations
-from hf_asr.profiling.report_charts import AXES, energy_charts, pareto_charts, roofline_charts, scaling_charts
-from hf_asr.profiling.rows import FIELDS, Row
+from hf_asr.profiling.report_charts import (
+    AXES,
+    energy_charts,
+    memory_charts,
+    pareto_charts,
+    roofline_charts,
+    scaling_charts,
+)
+from hf_asr.profiling.rows import FIELDS, NO_WER, Row
 from hf_asr.profiling.screen import MIB, number
 
 STAGES = ("decode_audio", "features", "encoder", "first_token", "detokenise")
@@ -95,7 +103,9 @@ def page(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], machine: Map
 
 ROOFLINE_LEAD = (
     "Reached FLOP/s over FLOPs a byte, below what a large matrix product and a large copy reach here. Bytes are the "
-    "least that must move (weights once, states or cached keys and values), so points stand at most this far right."
+    "least that must move (weights once, states or cached keys and values), so points stand at most this far right. "
+    "The roof was measured once, before the cells: a point above it tells of a machine that was slower then, or of "
+    "arithmetic in another type (int8)."
 )
 MEMORY_LEAD = (
     "Forecast from shapes: weights, the encoder's fullest moment, keys and values. The peak is CUDA's count, or on a "
@@ -254,7 +264,7 @@ def _memory(rows: Sequence[Row]) -> Markup:
         for row in rows
         if row["forecast_bytes"] is not None
     ]
-    return table(head, body, numbers=range(3, 11), caption="MiB") if body else Markup("")
+    return memory_charts(rows) + table(head, body, numbers=range(3, 11), caption="MiB") if body else Markup("")
 
 
 def _energy(rows: Sequence[Row]) -> Markup:
@@ -290,8 +300,14 @@ def _words(rows: Sequence[Row]) -> Markup:
     for row in rows:
         if row["wer"] is not None:
             seen.setdefault(tuple(row[name] for name in ("model", "variant", "device", "dtype", "duration")), row)
+    without = [
+        f"{name_of(row)}, {row['duration']:g} s: {row['message']}"
+        for row in rows
+        if row["message"] and row["message"].startswith(NO_WER)
+    ]
+    notes = join(note(text) for text in dict.fromkeys(without))
     if not seen:
-        return Markup("")
+        return notes
     head = ["model", "variant", "device", "clip s", "clips", "WER %", "95 %", "CER %", "95 %", "by", "normaliser"]
     body = [
         [
@@ -305,28 +321,45 @@ def _words(rows: Sequence[Row]) -> Markup:
         ]
         for row in seen.values()
     ]
-    return table(head, body, numbers=range(3, 9))
+    return table(head, body, numbers=range(3, 9)) + notes
 
 
 def _operators(records: Sequence[Mapping[str, Any]]) -> Markup:
-    found = [record for record in records if record["kind"] == "operators" and "table" in record]
-    if not found:
-        return Markup("")
-    names = list(dict.fromkeys(name for record in found for name in record["table"]["groups"]))
-    bars = [
-        (record["cell"].split("|")[0], [100 * record["table"]["groups"].get(name, 0.0) for name in names])
-        for record in found
-    ]
-    shares = stacked_bars(bars, series=names, title="Share of the time on the CPU, per cent", format=_per_cent)
+    found = [record for record in records if record["kind"] == "operators"]
+    measured = [record for record in found if "table" in record]
+    shares = [_shares(measured, "groups", "the CPU"), _shares(measured, "device_groups", "the CUDA device")]
     slowest = [
         [record["cell"].replace("|", " "), module["module"], module["class"], 100 * module["share"]]
-        for record in found
+        for record in measured
         for module in record["table"]["modules"]
         if module["share"] >= 0.001
     ]
     modules = table(["cell", "module", "class", "per cent"], slowest, numbers=[3])
     title = "Modules by the time in none of torch's operators: Python, hooks, waiting"
-    return shares + details(title, modules)
+    without = [note(f"{_said(record['key'])}: {record['message']}.") for record in found if "table" not in record]
+    return join([*shares, details(title, modules) if slowest else Markup(""), *without])
+
+
+def _shares(records: Sequence[Mapping[str, Any]], field: str, where: str) -> Markup:
+    """Return the shares of groups in each cell's time; what the palette has no colour for is added up."""
+    tables = [(record["cell"], record["table"].get(field) or {}) for record in records]
+    tables = [(cell, groups) for cell, groups in tables if groups]
+    largest: dict[str, float] = {}
+    for name, share in (pair for _, groups in tables for pair in groups.items()):
+        largest[name] = max(share, largest.get(name, 0.0))
+    told = sorted(largest, key=lambda name: -largest[name])
+    shown = told if len(told) <= NUMBER_OF_COLOURS else told[: NUMBER_OF_COLOURS - 1]
+    parts = [[name] for name in shown] + ([told[len(shown) :]] if len(shown) < len(told) else [])
+    names = [part[0] if len(part) == 1 else "all others" for part in parts]
+    bars = [(_said(cell), [100 * sum(groups.get(n, 0.0) for n in part) for part in parts]) for cell, groups in tables]
+    title = f"Share of the time on {where}, per cent"
+    return stacked_bars(bars, series=names, title=title, format=_per_cent) if bars else Markup("")
+
+
+def _said(key: str) -> str:
+    """Return the key of a group or a cell for a reader, without what is usual."""
+    model, variant, device, dtype, *cell = key.split("|")
+    return ", ".join([name_of({"model": model, "variant": variant, "device": device, "dtype": dtype}), *cell[:1]])
 
 
 def _training(records: Sequence[Mapping[str, Any]]) -> Markup:

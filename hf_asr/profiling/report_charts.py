@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from hf_asr.evaluation.page import columns, join
+from hf_asr.evaluation.page_charts import NUMBER_OF_COLOURS
 from hf_asr.profiling.charts import Point, Series, chart
 from hf_asr.profiling.recommend import describe, name_of
 from hf_asr.profiling.rows import Row
@@ -27,13 +28,16 @@ def scaling_charts(rows: Sequence[Row]) -> Markup:
     by_length = _group(rows, lambda row: f"{name_of(row)}, batch {row['batch_size']}")
     speed = [Series(name, [_rtfx(row) for row in _by(part, "batch_size")], joined=True) for name, part in by_batch]
     latency = [Series(name, [_latency(row) for row in _by(part, "duration")], joined=True) for name, part in by_length]
-    return columns(
-        [
-            chart(speed, title="RTFx", x_label="clips in a batch", log_x=True),
-            chart(latency, title="Latency of a batch, seconds", x_label="clip length, seconds", log_y=True),
-        ],
-        wide=True,
-    )
+    parts = _curves(speed, "RTFx", "clips in a batch", log_x=True)
+    return _beside(parts + _curves(latency, "Latency of a batch, seconds", "clip length, seconds", log_y=True))
+
+
+def memory_charts(rows: Sequence[Row]) -> Markup:
+    """Return the forecast of memory over batch size, by clip length; cells that do not fit among them."""
+    known = [row for row in rows if row["forecast_bytes"]]
+    groups = _group(known, lambda row: f"{name_of(row)}, {row['duration']:g} s")
+    series = [Series(name, [_memory(row) for row in _by(part, "batch_size")], joined=True) for name, part in groups]
+    return _beside(_curves(series, "Memory forecast, MiB", "clips in a batch", log_x=True))
 
 
 def energy_charts(rows: Sequence[Row]) -> Markup:
@@ -64,7 +68,7 @@ def pareto_charts(rows: Sequence[Row], dominated: Sequence[bool], goals: Sequenc
             if row["status"] == "measured" and row["duration"] == duration
         ]
         parts += [_pareto(chosen, duration, across, up) for across, up in pairs if chosen]
-    return columns(parts, wide=True) if parts else Markup("")
+    return _beside(parts)
 
 
 def roofline_charts(rows: Sequence[Row]) -> Markup:
@@ -129,6 +133,26 @@ def _latency(row: Row) -> Point:
     low, high = row["latency_quartiles"]
     told = f"{describe(row)}: {row['latency_seconds']:.3f} s, n={row['n']}"
     return Point(row["duration"], row["latency_seconds"], told, low, high)
+
+
+def _memory(row: Row) -> Point:
+    mib = row["forecast_bytes"] / MIB
+    fits = ", does not fit" if row["status"] == "oom" else ""
+    return Point(row["batch_size"], mib, f"{describe(row)}: {mib:,.0f} MiB{fits}", faint=bool(fits))
+
+
+def _curves(
+    series: Sequence[Series], title: str, x_label: str, *, log_x: bool = False, log_y: bool = False
+) -> list[Markup]:
+    """Return a chart for as many series as the palette can tell apart; none where all points have one x."""
+    if len({point.x for one in series for point in one.points}) < 2:
+        return []
+    parts = [series[start : start + NUMBER_OF_COLOURS] for start in range(0, len(series), NUMBER_OF_COLOURS)]
+    return [chart(part, title=title, x_label=x_label, log_x=log_x, log_y=log_y) for part in parts]
+
+
+def _beside(parts: Sequence[Markup]) -> Markup:
+    return columns(parts, wide=True) if parts else Markup("")
 
 
 def _group(rows: Iterable[Row], name: Callable[[Row], str]) -> list[tuple[str, list[Row]]]:

@@ -15,6 +15,8 @@ Row = dict[str, Any]
 # Percentiles of fewer samples are those of the same few values.
 ENOUGH_FOR_PERCENTILES = 5
 PERCENTILES = (50, 90, 95, 99)
+# Begins the message of a row that was measured, but not scored.
+NO_WER = "no WER"
 
 
 class Field(NamedTuple):
@@ -40,7 +42,7 @@ NAMES: Mapping[str, Field] = {
 }
 FIELDS: Mapping[str, Field] = {
     **NAMES,
-    "message": Field("string", "Why there is no measurement."),
+    "message": Field("string", "Why there is no measurement, or no WER where one was asked for."),
     "family": Field("string", "The model's family."),
     "device_name": Field("string", "The processor or card."),
     "threads": Field("integer", "Threads of the CPU."),
@@ -98,7 +100,8 @@ FIELDS: Mapping[str, Field] = {
     "normalizer": Field("string", "Text pipeline of both sides."),
     "num_words": Field("integer", "Reference words."),
     "wer_clips": Field("integer", "Clips scored."),
-    "operators": Field("object", "Shares of the time by group, where this cell was profiled."),
+    "operators": Field("object", "Shares of the time on the CPU by group, where this cell was profiled."),
+    "device_operators": Field("object", "The same on the CUDA device; empty without one."),
 }
 STAGES = ("decode_audio", "features", "encoder", "first_token", "detokenise")
 
@@ -151,9 +154,12 @@ def _row(log: GridLog, cell: Cell, machine: Mapping[str, Any], meter: Meter, gra
     row["peak_bytes"] = max(sample["peak_bytes"] for sample in samples)
     quality = log.last("quality", f"{group.key}|{cell.duration:g}s") or {}
     row |= {name: value for name, value in quality.items() if name in FIELDS and name != "message"}
+    if quality.get("message"):
+        row["message"] = f"{NO_WER}: {quality['message']}"
     operators = log.last("operators", group.key)
     if operators and operators.get("cell") == cell.key:
         row["operators"] = operators["table"]["groups"]
+        row["device_operators"] = operators["table"]["device_groups"]
     return row
 
 

@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the rows, one a line; a row without a measurement shows why."""
+    """Return the rows, one a line; why one has no measurement is told by :func:`missing`."""
     shown = Table(title="Profile: medians of n samples")
     for name in ("model", "variant", "device", "dtype"):
         shown.add_column(name, overflow="fold")
@@ -36,9 +36,20 @@ def table(rows: Sequence[Row]) -> Table:
             number(row["encoder_gflops"], 1),
             number(row["forecast_bytes"], 0, 1 / MIB),
             number(row["wer"], 1, 100),
-            "" if row["status"] == "measured" else f"{row['status']}: {row['message']}",
+            "" if row["status"] == "measured" else row["status"],
         )
     return shown
+
+
+def missing(rows: Sequence[Row]) -> list[str]:
+    """Return why cells have no measurement: a line for each model and reason, with its cells."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["status"] != "measured":
+            reason = f"{row['status']}: {row['message'] or ''}"
+            cells = reasons.setdefault((f"{row['model']} {row['variant']} {row['device']}", reason), [])
+            cells.append(f"{row['duration']:g} s x {row['batch_size']}")
+    return [f"{name}, {', '.join(cells)}: {reason}" for (name, reason), cells in reasons.items()]
 
 
 def number(value: float | None, digits: int, factor: float = 1.0) -> str:

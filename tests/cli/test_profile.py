@@ -34,7 +34,7 @@ def test_two_checkpoints_on_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixtu
     ctc = make_tiny_ctc(tmp_path / "ctc", "wav2vec2")
     words = ["profile", "--model", str(whisper), "--model", str(ctc), "--data", str(config), "--durations", "1,2"]
     words += ["--batch-sizes", "1", "--repeats", "1", "--tokens", "3", "--clips", "2", "--cell-seconds", "0.01"]
-    words += ["--variants", "sdpa,static_cache", "--train", "--output-dir", str(tmp_path / "out")]
+    words += ["--variants", "sdpa,static_cache", "--train", "--no-operators", "--output-dir", str(tmp_path / "out")]
     assert main(words) == 0
     rows = json.loads((tmp_path / "out" / "profile.json").read_text())
     assert [row["status"] for row in rows] == ["measured"] * 6 + ["not_available"] * 2
@@ -57,10 +57,12 @@ def test_two_checkpoints_on_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_name_alone_is_enough(tmp_path: Path) -> None:
     words = ["profile", "--model", "config:w2v-bert-mini", "--durations", "1", "--batch-sizes", "1,2", "--repeats", "1"]
-    words += ["--cell-seconds", "0.01", "--no-operators", "--output-dir", str(tmp_path)]
+    words += ["--cell-seconds", "0.01", "--minutes", "30", "--output-dir", str(tmp_path)]
     assert main(words) == 0
     single, double = json.loads((tmp_path / "profile.json").read_text())
     assert single["gflops_from"] == "counted" and single["encoder_gflops"] > 0 and single["wer"] is None
+    assert sum(single["operators"].values()) == pytest.approx(1) and not double["operators"]
+    assert "30, then no second sample" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert double["batch_size"] == 2 and double["activation_bytes"] == 2 * single["activation_bytes"]
 
 

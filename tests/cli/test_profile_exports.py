@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from helpers.tiny_moonshine import make_tiny_moonshine
 from helpers.tiny_speech2text import make_tiny_speech2text
 from helpers.tiny_whisper import make_tiny_whisper
 
+from hf_asr.cli.profile_exports import OnnxFrames, OnnxParts
 from hf_asr.cli.profile_others import other_runtimes
+from hf_asr.export.graphs import IDS, LOGITS
 from hf_asr.profiling.clips import noise_clips
 from hf_asr.profiling.runners import Runner, Stopwatch, timed
 from hf_asr.profiling.subject import Subject, find_subject
@@ -40,8 +43,11 @@ def ids_of(runner: Runner) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("variant", "laps"),
     [
-        ("onnx", {"features", "encoder", "first_token", "tokens", "detokenise"}),
-        ("ctranslate2", {"features", "encoder", "decoder", "detokenise"}),
+        # Graphs take seconds to write: quick below, by ones that are made by hand.
+        pytest.param(
+            "onnx", {"features", "encoder", "first_token", "tokens", "detokenise"}, marks=pytest.mark.slow, id="onnx"
+        ),
+        pytest.param("ctranslate2", {"features", "encoder", "decoder", "detokenise"}, id="ctranslate2"),
     ],
 )
 def test_a_whisper(whisper: Subject, variant: str, laps: set[str], tmp_path: Path) -> None:
@@ -61,6 +67,37 @@ def test_a_whisper(whisper: Subject, variant: str, laps: set[str], tmp_path: Pat
     assert list(tmp_path.iterdir()) == [], "an export is left only while it is loaded"
 
 
+class Graph:
+    """A graph that notes what it is given, and returns what it is told to."""
+
+    def __init__(self, *outputs: dict[str, np.ndarray]) -> None:
+        self.outputs, self.given = list(outputs), list[dict[str, np.ndarray]]()
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.given.append(dict(inputs))
+        return self.outputs[min(len(self.given), len(self.outputs)) - 1]
+
+
+def logits(*ids: int) -> dict[str, np.ndarray]:
+    """Return logits (B, 1, V) whose largest are these, and a past that tells which step it is of."""
+    return {LOGITS: np.eye(9)[list(ids)][:, None], "present.0.key": np.array(ids)}
+
+
+def test_onnx_graphs_are_called_one_after_the_other() -> None:
+    encoder, first = Graph({"last_hidden_state": np.zeros((2, 4, 3))}), Graph(logits(5, 6))
+    following = Graph(logits(7, 8), logits(1, 2))
+    watch = Stopwatch(CPU)
+    watch.start()
+    ids = OnnxParts(encoder, first, following, start=3)({"input_features": np.zeros((2, 80, 8))}, 3, watch)
+    assert ids.tolist() == [[5, 7, 1], [6, 8, 2]] and set(watch.laps) == {"encoder", "first_token", "tokens"}
+    assert first.given[0][IDS].tolist() == [[3], [3]]
+    assert [step[IDS].tolist() for step in following.given] == [[[5], [6]], [[7], [8]]]
+    assert [step["past_key_values.0.key"].tolist() for step in following.given] == [[5, 6], [7, 8]]
+    frames = OnnxFrames(Graph({LOGITS: np.eye(4)[None, [2, 0, 3]]}))
+    assert frames({"input_values": np.zeros((1, 9))}, 5, watch).tolist() == [[2, 0, 3]]
+
+
+@pytest.mark.slow
 def test_a_ctc_model(tmp_path: Path) -> None:
     subject = find_subject(str(make_tiny_ctc(tmp_path / "ctc", "wav2vec2")))
     assert ids_of(exported(subject, "onnx", tmp_path)) == ids_of(make_runner("sdpa", subject, CPU, "float32"))

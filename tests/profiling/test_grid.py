@@ -27,6 +27,15 @@ from hf_asr.profiling.subject import Subject, find_subject
 SETTINGS = GridSettings([1.0, 3.0], [1, 2], ["cpu"], ["float32"], ["sdpa"], tokens=3, repeats=2, operators=False)
 
 
+@pytest.fixture(autouse=True)
+def quicker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take two samples of batch 1, where a test does not look at its percentiles, and sweep no memory."""
+    if "percentiles" not in request.node.name:
+        monkeypatch.setattr(grid_module, "MOST_OF_ONE", 2)
+    # Between models, a quarter of a second each: tiny ones may stay.
+    monkeypatch.setattr(grid_module.gc, "collect", int)
+
+
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
     """A tiny Whisper with a window of 2 s, and a tiny wav2vec2."""
@@ -67,8 +76,17 @@ class Scripted:
         return None
 
 
+KNOWN: dict[tuple[object, ...], FactsOfGroup] = {}
+
+
+def facts_of(group: Group, subject: Subject, tokens: int, limit: int | None, known: Any) -> FactsOfGroup:
+    """Return a group's facts, worked out once for all tests: half a second for each shape."""
+    return KNOWN.setdefault((group, subject.name, tokens, limit), FactsOfGroup(group, subject, tokens, limit))
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, runner: Scripted) -> Scripted:
     monkeypatch.setattr(grid_module, "make_runner", lambda *args: runner)
+    monkeypatch.setattr(grid_module, "FactsOfGroup", facts_of)
     return runner
 
 
@@ -114,6 +132,21 @@ def test_a_long_cell_runs_once(tmp_path: Path, subjects: dict[str, Subject], mon
     grid.run()
     assert [row["n"] for row in rows_of(grid)] == [1, 1]
     assert Counter(size for _, size in runner.sizes) == {1: 3, 2: 3}
+
+
+def test_when_the_minutes_are_over_no_cell_has_a_second_sample(
+    tmp_path: Path, subjects: dict[str, Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, Scripted())
+    settings = replace(SETTINGS, batch_sizes=[2, 3], repeats=3)
+    slow = make_grid(tmp_path / "slow", {"ctc": subjects["ctc"]}, replace(settings, minutes=1e-9))
+    quick = make_grid(tmp_path / "quick", {"ctc": subjects["ctc"]}, replace(settings, minutes=60.0))
+    for grid, number in ((slow, 1), (quick, 3)):
+        grid.run()
+        assert [row["n"] for row in rows_of(grid)] == [number] * 4
+    again = scripted(monkeypatch, Scripted())
+    make_grid(tmp_path / "slow", {"ctc": subjects["ctc"]}, settings).run()
+    assert again.sizes == [], "the grid is finished"
 
 
 def test_an_interrupted_grid_goes_on(

@@ -90,8 +90,13 @@ def test_a_fake_nvml_counter_gives_its_joules(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize(
     ("library", "words"),
-    [(Nvml(1, code=4), "no permission"), (Nvml(1, counter_code=3), "without one"), (Nvml(1), "")],
-    ids=["forbidden", "no counter", "well"],
+    [
+        (Nvml(1, code=4), "no permission"),
+        (Nvml(1, counter_code=4), "no permission"),
+        (Nvml(1, counter_code=3), "without one"),
+        (Nvml(1), ""),
+    ],
+    ids=["forbidden", "card forbidden", "no counter", "well"],
 )
 def test_nvml_that_gives_nothing_says_why(monkeypatch: pytest.MonkeyPatch, library: Nvml, words: str) -> None:
     monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: library)

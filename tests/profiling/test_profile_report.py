@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.profile_rows import MACHINE, ROWS, refused, row
 
 from hf_asr.errors import UserError
 from hf_asr.profiling.compare import compare_files
@@ -16,37 +17,8 @@ from hf_asr.profiling.log import GridLog
 from hf_asr.profiling.recommend import comparable, dominated, recommendations
 from hf_asr.profiling.report import as_csv, page, write_report
 from hf_asr.profiling.roofline import Roof, median_and_quartiles
-from hf_asr.profiling.rows import FIELDS, NAMES, Row, percentiles, schema, schema_table
-from hf_asr.profiling.screen import table
-
-MACHINE = {"threads": 2, "tokens": 32, "torch": "2", "cpu": "a <processor>"}
-
-
-def row(model: str, latency: float, batch_size: int = 1, **more: Any) -> Row:
-    """Return a measured row of clips of 10 s."""
-    made: Row = dict.fromkeys(FIELDS)
-    made |= {"model": model, "duration": 10.0, "batch_size": batch_size, "device": "cpu", "dtype": "float32"}
-    made |= {"variant": "sdpa", "status": "measured", "n": 5, "latency_seconds": latency, "windows": 1}
-    made |= {"latency_quartiles": [0.9 * latency, 1.1 * latency], "rtfx": 10 * batch_size / latency}
-    made |= {"samples_per_second": batch_size / latency, "scaling_factor": 1.0, "encoder_seconds": latency / 2}
-    made |= {"forecast_bytes": 2**20 * batch_size, "encoder_gflops": 5.0, "encoder_intensity": 30.0}
-    made |= {"roof_flops_per_second": 5e10, "roof_bytes_per_second": 1e10, "encoder_flops_per_second": 2e10}
-    return made | {"device_name": "a <processor>", "energy_source": "none: nothing counts", **more}
-
-
-def refused(status: str = "oom") -> Row:
-    """Return a row without a measurement."""
-    made: Row = dict.fromkeys(FIELDS)
-    return made | {**{name: row("big", 1.0)[name] for name in NAMES}, "status": status, "message": "too big", "n": 0}
-
-
-ROWS = [
-    row("small", 1.0, wer=0.30, wer_interval=[0.25, 0.35], forecast_bytes=100, cer=0.1, cer_interval=[0.05, 0.2]),
-    row("small", 3.0, 4, wer=0.30, wer_interval=[0.25, 0.35], forecast_bytes=300, cer=0.1, cer_interval=[0.05, 0.2]),
-    row("large", 2.0, wer=0.10, wer_interval=[0.08, 0.12], forecast_bytes=900, cer=0.1, cer_interval=[0.05, 0.2]),
-    row("worse", 2.5, wer=0.31, wer_interval=[0.25, 0.35], forecast_bytes=901, cer=0.1, cer_interval=[0.05, 0.2]),
-    refused(),
-]
+from hf_asr.profiling.rows import FIELDS, percentiles, schema, schema_table
+from hf_asr.profiling.screen import missing, table
 
 
 def test_dominated_cells_are_those_another_beats_in_everything() -> None:
@@ -83,7 +55,7 @@ def test_the_page_has_every_part_and_escapes_what_it_is_given() -> None:
         {
             "kind": "operators",
             "key": "g",
-            "cell": "small|sdpa",
+            "cell": "small|sdpa|cpu|float32|5s|1",
             "table": {
                 "groups": {"attention": 0.6, "memory": 0.4},
                 "modules": [{"module": "m", "class": "C", "share": 0.5}],
@@ -118,6 +90,39 @@ def test_the_page_has_every_part_and_escapes_what_it_is_given() -> None:
     assert "opacity" in text, "a dominated point is pale"
 
 
+def operators(cell: str, **shares: dict[str, float]) -> dict[str, Any]:
+    """Return a record of the operators of a cell."""
+    return {"kind": "operators", "key": cell, "cell": cell, "table": {"groups": {}, "modules": [], **shares}}
+
+
+def test_operators_are_told_by_cell_on_both_devices_and_why_there_are_none() -> None:
+    many = {f"group {place}": 1 / (place + 10) for place in range(11)}
+    records = [
+        operators("small|eager|cpu|float32|5s|1", groups=many),
+        operators("small|sdpa|cuda|float16|5s|1", groups=many, device_groups={"attention": 1.0}),
+        {"kind": "operators", "key": "small|onnx|cpu|float32", "message": "another runtime"},
+    ]
+    text = page(ROWS, records, MACHINE)
+    assert text.count("small, eager, 5s, ") == 8, "as many parts as the palette has colours"
+    assert "small, eager, 5s, all others" in text and "group 7" not in text
+    assert "on the CUDA device" in text and "small, cuda, float16, 5s, attention: 100.0 %" in text
+    assert "small, onnx: another runtime." in text
+
+
+def test_a_cell_that_was_not_scored_says_so() -> None:
+    assert "one, 10 s: no WER: too long" in page([row("one", 1.0, message="no WER: too long")], [], MACHINE)
+
+
+def test_curves_need_two_places() -> None:
+    assert "Memory forecast" in page(ROWS, [], MACHINE)
+    assert "Memory forecast" not in page(ROWS[:1], [], MACHINE)
+
+
+def test_more_series_than_colours_are_more_charts() -> None:
+    rows = [row(f"model{place}", 1.0, batch) for place in range(9) for batch in (1, 2)]
+    assert page(rows, [], MACHINE).count("<span>RTFx</span>") == 2
+
+
 def test_a_page_without_a_measurement_is_one() -> None:
     assert "oom: too big" in page([refused()], [], MACHINE)
 
@@ -147,8 +152,9 @@ def test_rows_follow_the_schema() -> None:
             assert (value is None and "null" in allowed) or isinstance(value, kinds[allowed[0]]), (name, value)
 
 
-def test_the_terminals_table_shows_why_a_cell_is_missing() -> None:
+def test_the_terminal_shows_why_cells_are_missing() -> None:
     assert table(ROWS).row_count == 5
+    assert missing([*ROWS, {**refused(), "duration": 20.0}]) == ["big sdpa cpu, 10 s x 1, 20 s x 1: oom: too big"]
 
 
 def write(path: Path, rows: Any) -> Path:

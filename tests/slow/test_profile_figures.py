@@ -39,6 +39,18 @@ def test_gflops(name: str, duration: int, encoder: float, step: float | None, tm
     assert row["decoder_step_gflops"] == (None if step is None else pytest.approx(step, rel=0.01))
 
 
+def test_a_grid_that_is_repeated_is_compared_cell_by_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How many agree is the machine's affair; that each cell agrees, or says why not, is ours."""
+    for name in ("first", "second"):
+        profiled(tmp_path / name, "--model", "config:w2v-bert-mini", "--durations", "1,2")
+    capsys.readouterr()
+    files = [str(tmp_path / name / "profile.json") for name in ("first", "second")]
+    assert main(["profile", "--compare", *files]) == 0
+    told = capsys.readouterr().out
+    assert told.count("latency_seconds: ") == 2 and "of 2 cells" in told
+    assert "2 of 2 cells" in told or "with quartiles that overlap" in told
+
+
 def test_exports_of_other_families_and_of_a_name_alone(tmp_path: Path) -> None:
     models = [
         str(make_tiny_ctc(tmp_path / "ctc", "wav2vec2")),
