@@ -152,44 +152,46 @@ def stem_source(positions: torch.Tensor, computed: int, window: int) -> torch.Te
 
 
 # The plan on its way through ``generate``: its numbers as bytes, since float16 and bfloat16 hold 0 to 255 exactly.
-_HEADER = 2
+_HEADER = 3
 
 
-def pack(features: torch.Tensor, positions: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+def pack(features: torch.Tensor, positions: torch.Tensor, log_weights: torch.Tensor | None) -> torch.Tensor:
     """Write a batch's plan into further mel bins of its features.
 
     Args:
         features: (B, F, M), any floating type.
         positions: (B, S) int64.
-        log_weights: (B, S).
+        log_weights: (B, S), or None where all are 0.
 
     Returns:
         (B, F + R, M) in the features' type; :func:`unpack` also finds the plan after more frames were appended.
     """
     batch, _, frames = features.shape
     size = positions.shape[1]
-    header = torch.tensor([frames, size], dtype=torch.int32, device=features.device).expand(batch, _HEADER)
-    words = torch.cat([header, positions.to(torch.int32), log_weights.float().view(torch.int32)], dim=1)
-    numbers = words.contiguous().view(torch.uint8)
-    rows = -(-numbers.shape[1] // frames)
-    numbers = torch.nn.functional.pad(numbers, (0, rows * frames - numbers.shape[1]))
-    return torch.cat([features, numbers.view(batch, rows, frames).to(features.dtype)], dim=1)
+    numbers = [frames, size, int(log_weights is not None)]
+    header = torch.tensor(numbers, dtype=torch.int32, device=features.device).expand(batch, _HEADER)
+    weights = [] if log_weights is None else [log_weights.float().view(torch.int32)]
+    words = torch.cat([header, positions.to(torch.int32), *weights], dim=1)
+    octets = words.contiguous().view(torch.uint8)
+    rows = -(-octets.shape[1] // frames)
+    octets = torch.nn.functional.pad(octets, (0, rows * frames - octets.shape[1]))
+    return torch.cat([features, octets.view(batch, rows, frames).to(features.dtype)], dim=1)
 
 
-def unpack(packed: torch.Tensor, feature_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Undo :func:`pack`; reads two numbers on the host.
+def unpack(packed: torch.Tensor, feature_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Undo :func:`pack`; reads three numbers on the host.
 
     Args:
         packed: (B, F + R, M or more).
         feature_size: F.
 
     Returns:
-        (B, F, M) features, (B, S) positions and (B, S) float32 log weights.
+        (B, F, M) features, (B, S) positions and (B, S) float32 log weights, None where there were none.
     """
     rows = packed[:, feature_size:]
     width = 4 * _HEADER
-    frames, size = rows[0, 0, :width].to(torch.uint8).contiguous().view(torch.int32).tolist()
-    numbers = rows[:, :, :frames].to(torch.uint8).flatten(1)
-    words = numbers[:, : 4 * (_HEADER + 2 * size)].contiguous().view(torch.int32)
-    positions, log_weights = words[:, _HEADER:].split(size, dim=1)
-    return packed[:, :feature_size, :frames], positions.long(), log_weights.contiguous().view(torch.float32)
+    frames, size, weighted = rows[0, 0, :width].to(torch.uint8).contiguous().view(torch.int32).tolist()
+    octets = rows[:, :, :frames].to(torch.uint8).flatten(1)
+    words = octets[:, : 4 * (_HEADER + (1 + weighted) * size)].contiguous().view(torch.int32)[:, _HEADER:]
+    log_weights = words[:, size:].contiguous().view(torch.float32) if weighted else None
+    return packed[:, :feature_size, :frames], words[:, :size].long(), log_weights

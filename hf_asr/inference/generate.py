@@ -26,6 +26,7 @@ from hf_asr.features.collate import Collator
 from hf_asr.features.lengths import padded_seconds
 from hf_asr.features.positions import WindowChoice
 from hf_asr.inference.batches import cut_batches
+from hf_asr.inference.states import encoding_once
 from hf_asr.models.family import ModelFamily, collator_for
 from hf_asr.utterance import Drops, Hypothesis, Seconds
 
@@ -159,6 +160,7 @@ def generate_dataset(
     conditions: Conditions,
     *,
     progress: bool = True,
+    before: Callable[[dict[str, Any]], None] | None = None,
 ) -> Generated:
     """Decode every clip of a split exactly once and hand all hypotheses to every process.
 
@@ -174,6 +176,8 @@ def generate_dataset(
         prepared: The split's encoded rows.
         conditions: From :func:`resolve_conditions`.
         progress: Whether the main process shows a bar on stderr.
+        before: Given each collated batch before it is decoded. The encoder's states that it has computed are decoded
+            then (:func:`hf_asr.inference.states.encoding_once`); its time is part of ``wall_seconds``.
 
     Raises:
         UserError: A generation option the model does not know, a dtype its weights cannot be computed in, or not one
@@ -182,12 +186,15 @@ def generate_dataset(
     inner = bare_model(model)
     family.check_decoding(inner, conditions.generation)
     collate = collator_for(family, processor, inner, conditions.choice())
-    with decoding(model, conditions.dtype):
+    names = family.encoder_inputs if before else ()
+    with decoding(model, conditions.dtype), encoding_once(inner, names):
         decoded = _Decoded()
         started = _now(inner.device)
         for places in _mine(split_batches(prepared, collate, conditions), progress):
             rows = {place: prepared.rows[place] for place in places}
             batch = collate(list(rows.values()))
+            if before:
+                before(batch)
             _keep(decoded, rows, batch, _decode(inner, family, processor, batch, conditions.generation))
         elapsed = _now(inner.device) - started
     generated = _gather(decoded, elapsed, prepared.column("id"))

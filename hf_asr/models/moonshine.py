@@ -347,4 +347,5 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*", "*layernorm.*", "model.decoder.norm.*"),
     },
     encoder_layers_prefix="model.encoder.layers",
+    encoder_inputs=("input_values", "attention_mask"),
 )

@@ -300,6 +300,7 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*",),
     },
     encoder_layers_prefix="model.encoder.layers",
+    encoder_inputs=("input_features", "attention_mask"),
     set_language=lambda model, processor, arguments: configure_generation(model, processor.tokenizer),
     must_train=must_train,
 )

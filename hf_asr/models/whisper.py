@@ -324,6 +324,7 @@ FAMILY = ModelFamily(
         "layer_norms": ("*layer_norm.*",),
     },
     encoder_layers_prefix="model.encoder.layers",
+    encoder_inputs=("input_features", "positions", "log_weights"),
     set_language=lambda model, processor, arguments: configure_generation(
         model, processor, arguments.model, arguments.data
     ),

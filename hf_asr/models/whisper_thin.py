@@ -75,7 +75,10 @@ class ThinEncoder(WhisperEncoder):
             States (B, S, D), as :class:`ThinStates` where there is a plan.
         """
         if input_features.shape[1] != self.num_mel_bins:
-            input_features, positions, log_weights = unpack(input_features, self.num_mel_bins)
+            plain, positions, log_weights = unpack(input_features, self.num_mel_bins)
+            # By this name, as its states may be there already (hf_asr.inference.states).
+            unpacked: BaseModelOutput = self.forward(plain, attention_mask, positions, log_weights, **kwargs)
+            return unpacked
         if positions is None:
             stock: BaseModelOutput = super().forward(input_features, attention_mask, **kwargs)
             return stock
@@ -206,8 +209,6 @@ class ThinWhisper(WhisperForConditionalGeneration):
             return self._generate_from_states(encoder_outputs, log_weights, options)
         if positions is None or input_features is None:
             return super().generate(input_features, *args, **options)
-        if log_weights is None:
-            log_weights = torch.zeros(positions.shape, device=positions.device)
         given = options.get("generation_config") or self.generation_config
         check_options(given.to_dict() | options)
         return super().generate(pack(input_features, positions, log_weights), *args, **options)

@@ -89,6 +89,7 @@ class SpeechTrainer(
         resume_approximately: A stream of shards may go on on another number of processes, at the start of an epoch.
         batch_seconds: Most padded seconds of a micro-batch; None for batches of a number of clips.
         eval_collator: Collates validation clips; by default as training ones.
+        eval_window: The window that it pads for; without it loss and texts are each of a pass of their own.
         kwargs: What Seq2SeqTrainer takes.
     """
 
@@ -108,6 +109,7 @@ class SpeechTrainer(
         resume_approximately: bool = False,
         batch_seconds: Seconds | None = None,
         eval_collator: Collator | None = None,
+        eval_window: WindowChoice | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=train.rows, eval_dataset=validation.rows if validation else None, **kwargs)
@@ -122,6 +124,7 @@ class SpeechTrainer(
         self.resume_approximately = resume_approximately
         self.batch_seconds = batch_seconds
         self.eval_collator = eval_collator or self.data_collator
+        self.eval_window = eval_window
         self.resumed_from: Path | None = None
         self.drops = Drops()
         self.validation_drops = Drops()
@@ -282,6 +285,7 @@ def build_trainer(
             args=training,
             data_collator=collator_for(family, processor, bare_model(model), window, mix=mix, seed=seed),
             eval_collator=collator_for(family, processor, bare_model(model), window),
+            eval_window=window,
             processing_class=processor,
             callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
         )

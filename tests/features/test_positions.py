@@ -109,7 +109,15 @@ def test_a_packed_plan_comes_back_to_the_bit(dtype: torch.dtype, appended: int) 
     assert packed.dtype == dtype and packed.shape[1] > 8
     again, positions, log_weights = unpack(packed[1:], 8)
     assert torch.equal(again, features[1:])
-    assert torch.equal(positions, plan["positions"][1:]) and torch.equal(log_weights, plan["log_weights"][1:])
+    assert torch.equal(positions, plan["positions"][1:])
+    assert log_weights is not None and torch.equal(log_weights, plan["log_weights"][1:])
+
+
+def test_a_packed_plan_without_weights_comes_back_without() -> None:
+    plan = Window(1500, stride=0, bucket=8).of_batch([100, 98])
+    assert set(plan) == {"positions"}
+    features, positions, log_weights = unpack(pack(torch.randn(2, 8, 128), plan["positions"], None), 8)
+    assert features.shape == (2, 8, 128) and torch.equal(positions, plan["positions"]) and log_weights is None
 
 
 def clips(*frames: int) -> list[np.ndarray]:

@@ -76,7 +76,7 @@ def trainer_of(
         "label_names": ["labels"],
         "train_sampling_strategy": "sequential",
     }
-    table = Dataset.from_dict({"duration": [row["duration"] for row in rows]})
+    table = Dataset.from_dict({name: [row[name] for row in rows] for name in ("id", "text", "duration")})
     split = PreparedSplit(name="train", rows=rows, table=table, drops=Drops())
     return SpeechTrainer(
         family=family,
