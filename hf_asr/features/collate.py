@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from hf_asr.features.extract import padding_value
 from hf_asr.features.positions import POSITIONS_MULTIPLE, Window
 
 IGNORED = -100
+# What labels are padded to a multiple of where the step is compiled: each length is a shape of its own.
+LABEL_BUCKET = 8
 
 
 class InputPadder(Protocol):
@@ -242,6 +245,8 @@ class Seq2SeqCollator:
         padder: Pads the encoder's inputs.
         start_token: ``decoder_start_token_id``; not ``bos_token_id``, which for Whisper is another token.
         pad_token: Fills ``decoder_input_ids``; the loss never sees it.
+        most_labels: Positions that the decoder has; None for any number.
+        label_multiple: What L is rounded up to a multiple of, within ``most_labels``.
 
     Two clips with the labels ``[7, 8, 9]`` and ``[7, 9]`` and start token 1, pad token 0 give::
 
@@ -252,6 +257,8 @@ class Seq2SeqCollator:
     padder: InputPadder
     start_token: int
     pad_token: int
+    most_labels: int | None = None
+    label_multiple: int = 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate rows as :class:`LabelCollator` does, with the decoder's inputs beside the labels.
@@ -266,7 +273,13 @@ class Seq2SeqCollator:
         begun = [clip for clip in clips if len(clip) > 1 and clip[0] == self.start_token]
         assert not begun, "the collator adds the start token, not the labels"
         shifted = pad_labels([[self.start_token, *clip[:-1]] for clip in clips], self.pad_token)
-        return {**batch, "decoder_input_ids": shifted}
+        more = (0, self._bucket(shifted.shape[1]) - shifted.shape[1])
+        labels = functional.pad(batch["labels"], more, value=IGNORED)
+        return {**batch, "labels": labels, "decoder_input_ids": functional.pad(shifted, more, value=self.pad_token)}
+
+    def _bucket(self, length: int) -> int:
+        rounded = -(-length // self.label_multiple) * self.label_multiple
+        return rounded if self.most_labels is None else max(length, min(rounded, self.most_labels))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
-from hf_asr.features.collate import Collator, InputPadder, MixedPadder
+from hf_asr.features.collate import Collator, InputPadder, MixedPadder, Seq2SeqCollator
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.positions import WindowChoice
 from hf_asr.models.losses import Loss
@@ -106,6 +106,7 @@ def collator_for(
     *,
     mix: float = 0.0,
     seed: int = 0,
+    label_multiple: int = 1,
 ) -> Collator:
     """Make the family's collator for a window.
 
@@ -116,12 +117,15 @@ def collator_for(
         window: ``model.window`` for training, ``evaluation.window`` for decoding.
         mix: ``model.window_mix`` for training: share of the batches with the full window.
         seed: ``experiment.seed``, which decides what these batches are.
+        label_multiple: What the labels of an encoder-decoder are padded to a multiple of.
 
     Raises:
         UserError: The family has only its full window.
     """
     check_window(family, window.name, "model.window or evaluation.window")
     collator: Any = family.make_collator(processor, model)
+    if label_multiple > 1 and isinstance(collator, Seq2SeqCollator):
+        collator = replace(collator, label_multiple=label_multiple)
     if window.name == "full" or family.window_padder is None:
         return cast(Collator, collator)
     part = family.window_padder(processor, model, window)

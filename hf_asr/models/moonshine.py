@@ -167,6 +167,7 @@ def make_collator(processor: ProcessorMixin, model: PreTrainedModel) -> Seq2SeqC
         padder=LongestPadder(feature_size=1, name="input_values", min_frames=SHORTEST, waveform=True),
         start_token=model.config.decoder_start_token_id,
         pad_token=_pad_token(model.config, processor.tokenizer),
+        most_labels=model.config.max_position_embeddings,
     )
 
 

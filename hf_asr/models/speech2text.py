@@ -205,6 +205,7 @@ def make_collator(processor: ProcessorMixin, model: PreTrainedModel) -> Seq2SeqC
         padder=LongestPadder(feature_size=processor.feature_extractor.num_mel_bins),
         start_token=model.config.decoder_start_token_id,
         pad_token=model.config.pad_token_id,
+        most_labels=model.config.max_target_positions,
     )
 
 

@@ -186,6 +186,7 @@ def make_collator(processor: ProcessorMixin, model: PreTrainedModel) -> Seq2SeqC
         padder=WindowPadder(extractor.nb_max_frames, extractor.feature_size),
         start_token=model.config.decoder_start_token_id,
         pad_token=model.config.pad_token_id,
+        most_labels=model.config.max_target_positions,
     )
 
 

@@ -18,7 +18,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
 from hf_asr.features.bank import BankedRows
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.features.collate import Collator
+from hf_asr.features.collate import LABEL_BUCKET, Collator
 from hf_asr.features.positions import WindowChoice
 from hf_asr.inference.generate import Conditions, bare_model, to_device
 from hf_asr.models.family import ModelFamily, collator_for
@@ -264,6 +264,7 @@ def build_trainer(
         )
     window = WindowChoice(arguments.model.window, arguments.model.window_keep_seconds, arguments.model.window_stride)
     mix, seed = arguments.model.window_mix, arguments.experiment.seed
+    bucket = LABEL_BUCKET if training.torch_compile else 1
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
     # A classifier's states are rounded as a bank rounds them wherever they come from: no other condition.
     banked = validation is not None and isinstance(validation.rows, BankedRows) and family.scoring == "words"
@@ -283,7 +284,9 @@ def build_trainer(
             batch_seconds=arguments.data.batch_seconds,
             model=model,
             args=training,
-            data_collator=collator_for(family, processor, bare_model(model), window, mix=mix, seed=seed),
+            data_collator=collator_for(
+                family, processor, bare_model(model), window, mix=mix, seed=seed, label_multiple=bucket
+            ),
             eval_collator=collator_for(family, processor, bare_model(model), window),
             eval_window=window,
             processing_class=processor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ def test_labels_and_decoder_inputs() -> None:
     assert batch["labels"].dtype == batch["decoder_input_ids"].dtype == torch.int64
     assert batch["ids"] == ["a", "b"]
     assert batch["skipped"] == []
+
+
+@pytest.mark.parametrize(("labels", "length"), [(1, 8), (8, 8), (9, 12), (12, 12)])
+def test_labels_are_padded_to_a_bucket_within_the_decoder_s_positions(labels: int, length: int) -> None:
+    collate = replace(COLLATE, label_multiple=8, most_labels=12)
+    batch = collate([row("a", [7] * (labels - 1) + [END]), row("b", [END])])
+    plain = COLLATE([row("a", [7] * (labels - 1) + [END]), row("b", [END])])
+    for name, fill in (("labels", -100), ("decoder_input_ids", PAD)):
+        assert batch[name].shape == (2, length)
+        assert torch.equal(batch[name][:, :labels], plain[name])
+        assert batch[name][:, labels:].eq(fill).all()
 
 
 def test_features_are_filled_with_each_clips_own_silence() -> None:
