@@ -41,7 +41,9 @@ def trained(folder: Path, multiple: int, **changes: Any) -> SpeechTrainer:
     trainer = make_trainer(
         folder, batch=2, accumulation=1, rows=rows_of_all_lengths(), max_steps=STEPS, chunked_loss=False, **changes
     )
-    trainer.data_collator = replace(trainer.data_collator, label_multiple=multiple, most_labels=32)  # what the decoder has
+    trainer.data_collator = replace(
+        trainer.data_collator, label_multiple=multiple, most_labels=32
+    )  # what the decoder has
     trainer.train()
     return trainer
 
