@@ -98,11 +98,12 @@ def duration_of(audio: AudioRef) -> Seconds:
     """
     if audio.end is not None:
         return audio.end - audio.start
-    with _open(audio) as file:
+    data = encoded_bytes(audio) if audio.data is not None or audio.size else None
+    with _open(audio) if data is None else _open_bytes(data, audio) as file:
         seconds = file.frames / file.samplerate
         is_mp3 = file.subtype == "MPEG_LAYER_III"
     if is_mp3 and _size(audio) <= _WALKED_BYTES:
-        container = inspect(encoded_bytes(audio))
+        container = inspect(encoded_bytes(audio) if data is None else data)
         seconds = seconds if container.has_length else (container.samples or 0) / container.rate
     if seconds <= 0:
         raise BrokenAudio(f"no samples in {_name(audio)}")

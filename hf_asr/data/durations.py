@@ -51,7 +51,8 @@ def fill_durations(
     wanted = list(dict.fromkeys(_whole(row.audio) for row in rows if row.duration is None and row.audio.end is None))
     sidecar = _find_sidecar(wanted, folder)
     lengths: dict[AudioRef, Seconds | BrokenAudio] = {**sidecar.lookup(wanted)}
-    unread = [audio for audio in wanted if audio not in lengths]
+    # In an archive's order: a table names clips in another, and a disk that turns would seek for each.
+    unread = sorted((audio for audio in wanted if audio not in lengths), key=lambda audio: (audio.path, audio.offset))
     lengths.update(zip(unread, _read_headers(unread), strict=True))
     sidecar.add({audio: length for audio in unread if not isinstance(length := lengths[audio], BrokenAudio)})
     return [filled for row in rows if (filled := _filled(row, lengths, drops)) is not None]
