@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.models.classifier import check_classes, classifier_arguments
-    from hf_asr.models.classifier_bank import bank_splits, uses_bank
+    from hf_asr.models.classifier_bank import bank_splits, forecast_bank, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.forecast import dry_run
@@ -58,7 +58,8 @@ def main(argv: Sequence[str]) -> None:
     family.check_decoding(model, family.decoding_options(arguments))
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     if options.dry_run:
-        dry_run(model, family, processor, splits["train"], encoder, training, arguments)
+        bank = forecast_bank(splits, model, arguments)
+        dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
     run_dir = begin_run(arguments, training)
 

@@ -55,6 +55,11 @@ def main(argv: Sequence[str]) -> None:
             "a stream, which has no cache" if split.table is None else f"{len(split.table):,} clips in {split.folder}"
         )
         print(f"{name}: {size}; left out: {all_drops(splits[name], split).counts() or 'nothing'}")
+    if arguments.features.bank != "off":
+        print(
+            f"features.bank={arguments.features.bank}: no bank is built here, since its states are of the machine that "
+            f"trains (device, arithmetic): {family.recipe} builds it from these caches before its first epoch"
+        )
 
 
 def check_cached(arguments: Arguments) -> None:

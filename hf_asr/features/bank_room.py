@@ -97,3 +97,38 @@ def why_too_large(names: str, needed: int, written: int, shape: BankShape, featu
             "features.cache_dir to another disk, or features.bank=off."
         )
     return ""
+
+
+@dataclass(frozen=True)
+class BankForecast:
+    """What the bank of a run takes, before it is built.
+
+    Attributes:
+        splits: Names of the splits that read one.
+        bytes: Of the whole bank.
+        written: Bytes of it that an earlier run has left.
+        problem: Why it does not fit, and what to do; empty when it does.
+    """
+
+    splits: tuple[str, ...]
+    bytes: int
+    written: int
+    problem: str
+
+    @classmethod
+    def of(
+        cls, splits: Sequence[str], needed: int, written: int, shape: BankShape, features: FeatureArguments
+    ) -> BankForecast:
+        """Compare the bytes with ``features.bank_max_gb`` and with what is free on the disk."""
+        problem = why_too_large(" and ".join(splits), needed, written, shape, features)
+        return cls(tuple(splits), needed, written, problem)
+
+    def row(self) -> tuple[str, str]:
+        """Return the line of a table that is 80 wide."""
+        there = f", {_size(self.written)} there" if self.written else ""
+        room = "no room" if self.problem else "fits"
+        return f"disk: bank ({', '.join(self.splits)})", f"{_size(self.bytes)}{there}: {room}"
+
+
+def _size(number: int) -> str:
+    return f"{number / GB:.1f} GB" if number >= GB else f"{number / 1e6:.1f} MB"

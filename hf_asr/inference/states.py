@@ -24,7 +24,7 @@ class RememberedStates:
 
     Args:
         encoder: The encoder.
-        names: Inputs that decide the states (``ModelFamily.encoder_inputs``).
+        names: Inputs that decide the states (``ModelFamily.encoder_inputs``), the one that is always there first.
     """
 
     def __init__(self, encoder: Any, names: tuple[str, ...]) -> None:
@@ -36,16 +36,20 @@ class RememberedStates:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the encoder gives for its inputs."""
-        bound = dict(self.__signature__.bind(*args, **kwargs).arguments)
-        given = bound | bound.get("kwargs", {})
+        given = self._by_name(args, kwargs)
         inputs = {name: given.get(name) for name in self.names}
-        plain = not any(given.get(name) for name in MORE)
+        plain = inputs[self.names[0]] is not None and not any(given.get(name) for name in MORE)
         if plain and self.states is not None and _same(inputs, self.inputs):
             return _copied(self.states)
         found = self.compute(*args, **kwargs)
         if plain and isinstance(found, ModelOutput):
             self.inputs, self.states = inputs, _copied(found)
         return found
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self.__signature__.bind(*args, **kwargs).arguments
+        more = [name for name, kind in self.__signature__.parameters.items() if kind.kind is kind.VAR_KEYWORD]
+        return dict(bound) | {name: value for rest in more for name, value in bound.get(rest, {}).items()}
 
 
 @contextlib.contextmanager

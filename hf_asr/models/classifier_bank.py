@@ -12,9 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_asr.config.arguments import Arguments
+from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
 from hf_asr.features.bank import bank_split
-from hf_asr.features.bank_room import BankShape, check_room, why_no_room
+from hf_asr.features.bank_room import BankForecast, BankShape, check_room, why_no_room
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.models.classifier_encoders import num_states, pads_cleanly, states_per_second
 from hf_asr.models.classifier_model import SpeechClassifier
@@ -84,6 +85,21 @@ def shape_of(model: SpeechClassifier) -> BankShape:
     layers, width = num_states(model.config.encoder)
     layers = layers if model.config.layers == "weighted" else 1
     return BankShape(layers, width, states_per_second(model.config.encoder))
+
+
+def forecast_bank(splits: Mapping[str, Split], model: Any, arguments: Arguments) -> BankForecast | None:
+    """Return what the bank of all splits will take, by the durations that the corpus knows; None without one.
+
+    Args:
+        splits: From :func:`hf_asr.data.corpora.build_splits`.
+        model: The classifier.
+        arguments: The whole configuration.
+    """
+    if not uses_bank(arguments):
+        return None
+    shape = shape_of(model)
+    needed = sum(shape.forecast(split.seconds or 0.0, len(split.rows)) for split in splits.values())
+    return BankForecast.of(list(splits), needed, 0, shape, arguments.features)
 
 
 def bank_splits(

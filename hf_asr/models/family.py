@@ -62,8 +62,8 @@ class ModelFamily:
             made anew for another tokenizer.
         set_language: (model, processor, arguments) writes ``data.language`` into the generation config, in place, to
             decode a set of another language.
-        encoder_inputs: Inputs of the encoder's ``forward`` that decide its states; validation computes them once for
-            loss and text. None where the family has no such encoder.
+        encoder_inputs: Inputs of the encoder's ``forward`` that decide its states, the one that is always there first;
+            validation computes them once for loss and text. None where the family has no such encoder.
         usage: Python for the model card that transcribes ``clip.wav`` with ``{model}``; None where transformers' speech
             recognition pipeline does.
     """

@@ -14,7 +14,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
 from hf_asr.features.bank import BankPlace, bank_split, whole_bank
-from hf_asr.features.bank_room import BankShape, why_too_large
+from hf_asr.features.bank_room import BankForecast, BankShape
 from hf_asr.features.cache import PreparedSplit, cache_folder
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.positions import WindowChoice
@@ -236,16 +236,35 @@ def forecast(split: Split, shape: BankShape) -> int:
     return shape.forecast(seconds, len(split.rows))
 
 
+def forecast_bank(
+    splits: Mapping[str, Split],
+    encoder: ClipEncoder,
+    arguments: Arguments,
+    family: ModelFamily,
+    model: PreTrainedModel,
+    processor: Any,
+    training: Any,
+) -> BankForecast | None:
+    """Return what the bank will take and whether it fits; None without one. Arguments of :func:`prepare_with_bank`."""
+    if not check_bank(model, family, arguments):
+        return None
+    return _forecast(_banks(splits, encoder, arguments, family, model, processor, training), arguments)
+
+
+def _forecast(banks: Mapping[str, SplitBank], arguments: Arguments) -> BankForecast:
+    needed = sum(bank.bytes for bank in banks.values())
+    written = sum(bank.place.bytes_written() for bank in banks.values())
+    shape = next(iter(banks.values())).place.shape
+    return BankForecast.of(list(banks), needed, written, shape, arguments.features)
+
+
 def _fits(banks: Mapping[str, SplitBank], arguments: Arguments) -> bool:
     """Tell whether all banks fit, before a feature is computed for them.
 
     Raises:
         UserError: They do not, and features.bank is ``on``.
     """
-    needed = sum(bank.bytes for bank in banks.values())
-    written = sum(bank.place.bytes_written() for bank in banks.values())
-    shape = next(iter(banks.values())).place.shape
-    problem = why_too_large(" and ".join(banks), needed, written, shape, arguments.features)
+    problem = _forecast(banks, arguments).problem
     if problem and arguments.features.bank == "on":
         raise UserError(f"features.bank: {problem}")
     if problem:

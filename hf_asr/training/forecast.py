@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from hf_asr.data.packing import CLIPS_AT_ONCE
 from hf_asr.errors import UserError
 from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.augmented import caches_train
+from hf_asr.features.bank_room import BankForecast
 from hf_asr.features.cache import forecast_bytes
 from hf_asr.features.collate import Collator
 from hf_asr.features.extract import ClipEncoder
@@ -52,6 +53,7 @@ class Forecast:
         activation_bytes: What one micro-batch keeps for its backward pass.
         cache_bytes: Prepared features on disk; 0 without a cache.
         checkpoint_bytes: All checkpoints kept at once, and the best model.
+        bank: The bank of encoder states; None without one.
     """
 
     steps: int
@@ -60,6 +62,7 @@ class Forecast:
     activation_bytes: int
     cache_bytes: int
     checkpoint_bytes: int
+    bank: BankForecast | None = None
 
     def table(self) -> Table:
         """Return the forecast for the console."""
@@ -71,6 +74,8 @@ class Forecast:
         table.add_row("memory: weights, gradients, optimiser", f"{self.weight_bytes / GIB:.2f} GiB")
         table.add_row("memory: activations of a micro-batch", f"{self.activation_bytes / GIB:.2f} GiB")
         table.add_row("disk: feature cache", f"{self.cache_bytes / GIB:.3f} GiB")
+        if self.bank is not None:
+            table.add_row(*self.bank.row())
         table.add_row("disk: checkpoints", f"{self.checkpoint_bytes / GIB:.2f} GiB")
         return table
 
@@ -209,6 +214,7 @@ def dry_run(
     encoder: ClipEncoder,
     training: Any,
     arguments: Arguments,
+    bank: BankForecast | None = None,
 ) -> Forecast:
     """Show ten labels decoded back, and the forecast; nothing is written.
 
@@ -220,6 +226,10 @@ def dry_run(
         encoder: The family's encoder.
         training: The Trainer's arguments.
         arguments: The whole configuration. Of packed windows, the number is guessed from the first clips.
+        bank: What ``features.bank`` will take; None without one.
+
+    Raises:
+        UserError: None of the first clips can be trained on, or the bank does not fit and ``features.bank`` is ``on``.
     """
     packing = packing_of(encoder, arguments)
     wanted = max(NUM_LABELS, training.per_device_train_batch_size, CLIPS_AT_ONCE if packing else 0)
@@ -248,7 +258,12 @@ def dry_run(
         num_batches=None if num_batches is None else math.ceil(num_batches * share),
         chunked_head=chunked_head_of(model, family, arguments.training),
     )
+    forecast = replace(forecast, bank=bank)
     Console().print(forecast.table())
+    if bank is not None and bank.problem:
+        if arguments.features.bank == "on":
+            raise UserError(f"features.bank: {bank.problem}")
+        print(f"features.bank=auto: no bank: {bank.problem}")
     return forecast
 
 

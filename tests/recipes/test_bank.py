@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from helpers.tiny_corpus import make_tiny_corpus, tiny_yaml
 from helpers.tiny_whisper import make_tiny_whisper
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from hf_asr.errors import UserError
 from hf_asr.models.whisper_thin import ThinEncoder
 
 FROZEN = ["freeze.groups=[encoder]"]
@@ -86,7 +89,7 @@ def test_the_losses_are_the_same_and_the_encoder_rests(
         assert found["on"][name] == pytest.approx(found["off"][name], abs=1e-3), name
     assert found["on"]["grad_norm"] == pytest.approx(found["off"]["grad_norm"], rel=1e-2)
     # 10 and 3 clips, 4 at once, and the 2 of test.
-    assert counts["on"] == 3 + 1 + 1 and counts["off"] >= 9
+    assert counts["on"] == 3 + 1 + 1 and counts["off"] >= 7
     metrics = {way: json.loads((tmp_path / f"runs/bank_{way}/metrics_on_all_epochs.json").read_text()) for way in found}
     assert all(entry["eval_bank"] for entry in metrics["on"]) and "eval_bank" not in metrics["off"][0]
     results = [json.loads((tmp_path / f"runs/bank_{way}/test/test_results.json").read_text()) for way in ("off", "on")]
@@ -113,3 +116,49 @@ def test_a_whole_bank_needs_no_features_and_a_resumed_run_goes_on_inside_an_epoc
     recipe([*words, "experiment.name=broken", "training.resume_from_checkpoint=true"])
     assert curves(run) == curves(whole)
     assert (run / "sample_ids.jsonl").read_text() == (whole / "sample_ids.jsonl").read_text()
+
+
+@pytest.mark.parametrize("bank", ["on", "auto"])
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_dry_run_tells_what_the_bank_takes(
+    recipe: Any,
+    models: dict[bool, Path],
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    bank: str,
+    fits: bool,
+) -> None:
+    words = ["--config", str(tiny_yaml(tmp_path, models[True], corpus)), *FROZEN, *THINNED, f"features.bank={bank}"]
+    refused = not fits and bank == "on"
+    limit = [] if fits else ["features.bank_max_gb=1e-6"]
+    context = pytest.raises(UserError, match=r"features\.bank_max_gb=1e-06") if refused else contextlib.nullcontext()
+    with context:
+        recipe([*words, *limit, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert re.search(rf"disk: bank \(train, validation\) +│ 0\.[1-9] MB: {'fits' if fits else 'no room'} ", shown)
+    assert ("features.bank=auto: no bank" in shown) == (not fits and bank == "auto")
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml"}
+
+
+def test_a_dry_run_forecasts_what_is_written(
+    recipe: Any, models: dict[bool, Path], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(tiny_yaml(tmp_path, models[True], corpus)), *FROZEN, *THINNED, "features.bank=on"]
+    recipe([*words, "evaluation.baseline=false", "training.max_steps=1"])
+    capsys.readouterr()
+    recipe([*words, "--dry-run"])
+    shown = next(line for line in capsys.readouterr().out.splitlines() if "disk: bank" in line)
+    forecast, written = (float(number) for number in re.findall(r"([0-9.]+) MB", shown))
+    assert 0 < written <= forecast * 1.01
+
+
+def test_preparing_features_says_who_builds_the_bank(
+    models: dict[bool, Path], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(tiny_yaml(tmp_path, models[True], corpus)), *FROZEN, *THINNED]
+    for bank, told in (("on", True), ("off", False)):
+        recipe_main("prepare_features")([*words, f"features.bank={bank}"])
+        shown = capsys.readouterr().out
+        assert ("finetune_seq2seq builds it from these caches" in shown) is told
+    assert not [*(tmp_path / "cache").glob("bank-*")]

@@ -213,7 +213,9 @@ def test_a_dry_run_shows_labels_and_writes_nothing(
     recipe(["--config", str(tiny_yaml(tmp_path, *parts)), "--dry-run"])
     shown = capsys.readouterr().out
     assert "reference: low\n  labels:    low" in shown
-    assert "Forecast" in shown
+    assert "Forecast" in shown and "disk: bank" not in shown
+    recipe(["--config", str(tiny_yaml(tmp_path, *parts)), "features.bank=on", "--dry-run"])
+    assert "disk: bank (train, validation, test)" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml"}
 
 
