@@ -10,7 +10,9 @@ they are taken off the peak.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from rows_memory import highest
@@ -18,7 +20,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from hf_asr.features.collate import PlannedPadder, Seq2SeqCollator, WindowPadder
+from hf_asr.features.collate import InputPadder, PlannedPadder, Seq2SeqCollator, WindowPadder
 from hf_asr.features.positions import CLIP_BUCKET, Window
 from hf_asr.models.losses import TOKENS
 from hf_asr.models.whisper_thin import thinned
@@ -30,7 +32,7 @@ MELS, MB = 80, 1e6
 DIMENSIONS = {"layers": 4, "attention_heads": 6, "ffn_dim": 1536}
 # Window, clips, seconds of a clip, labels of a clip.
 SHAPES = (("full", 1, 5, 24), ("thinned", 4, 5, 24), ("clip", 8, 5, 24), ("clip", 8, 2, 100))
-PADDERS = {
+PADDERS: Mapping[str, InputPadder] = {
     "full": WindowPadder(3000, MELS),
     "thinned": PlannedPadder(Window(1500, 25, 10), MELS),
     "clip": PlannedPadder(Window(1500, stride=0, bucket=CLIP_BUCKET), MELS),
@@ -39,7 +41,9 @@ PADDERS = {
 
 def build() -> nn.Module:
     """Return a random Whisper of tiny's dimensions."""
-    sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in DIMENSIONS.items()}
+    sides: dict[str, Any] = {
+        f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in DIMENSIONS.items()
+    }
     return thinned(WhisperForConditionalGeneration(WhisperConfig(d_model=384, **sides)))
 
 
@@ -63,7 +67,13 @@ def main() -> None:
     for shape in SHAPES:
         for head in ("proj_out", None):
             kept, peak = measure(model, shape, head)
-            cells = [*shape, "yes" if head else "no", f"{kept / MB:.0f}", f"{peak / MB:.0f}", f"{peak / kept:.2f}"]
+            cells: list[Any] = [
+                *shape,
+                "yes" if head else "no",
+                f"{kept / MB:.0f}",
+                f"{peak / MB:.0f}",
+                f"{peak / kept:.2f}",
+            ]
             cells.append(ABOVE_KEPT if head else ABOVE_KEPT_WITH_LOGITS)
             print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
