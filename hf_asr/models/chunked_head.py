@@ -120,6 +120,37 @@ class ChunkedHead(nn.Linear):
         return chunked_cross_entropy(input, self, labels, smoothing)
 
 
+class _Lookup(torch.autograd.Function):
+    """Rows of a (V, D) embedding; its gradient names only the rows that were looked up."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding: int | None) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.padding = weight.shape, padding
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (ids,), (grad,) = ctx.saved_tensors, grads
+        if ctx.padding is not None:
+            grad = grad.masked_fill(ids.eq(ctx.padding).unsqueeze(-1), 0)
+        rows = grad.reshape(-1, ctx.shape[-1])
+        return None, torch.sparse_coo_tensor(ids.reshape(1, -1), rows, ctx.shape, check_invariants=False), None
+
+
+class TiedEmbedding(nn.Embedding):
+    """An embedding that shares its weight with a :class:`ChunkedHead`.
+
+    Autograd adds the few rows of its gradient to the head's, in place. The dense gradient would be V x D zeros to write
+    and to add: 80 MB for whisper-tiny, 2 to 4 % of a step with a thinned window on a CPU.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (B, L, D) rows of (B, L) ids."""
+        rows: torch.Tensor = _Lookup.apply(input, self.weight, self.padding_idx)
+        return rows
+
+
 def can_be_chunked(model: nn.Module, head: str) -> bool:
     """Tell whether the model's head is a plain linear layer: no adapter, no quantised one."""
     return type(model.get_submodule(head)) in (nn.Linear, ChunkedHead)
@@ -136,11 +167,22 @@ def targets(model: nn.Module, head: str, labels: torch.Tensor, smoothing: float)
         smoothing: ``training.label_smoothing_factor``.
     """
     module = model.get_submodule(head)
+    tied = [each for each in model.modules() if _is_tied(each, module)] if labels.device.type in SELECTING else []
     module.__class__ = ChunkedHead
     assert isinstance(module, ChunkedHead)
     module.wanted = (labels, smoothing)
+    for each in tied:
+        each.__class__ = TiedEmbedding
     try:
         yield
     finally:
         module.wanted = None
         module.__class__ = nn.Linear  # type: ignore[assignment]
+        for each in tied:
+            each.__class__ = nn.Embedding
+
+
+def _is_tied(module: nn.Module, head: nn.Module) -> bool:
+    if type(module) is not nn.Embedding or module.max_norm is not None or module.scale_grad_by_freq:
+        return False
+    return module.weight is head.weight and module.weight.requires_grad

@@ -6,10 +6,11 @@ import pytest
 import torch
 from helpers.tiny_training import build_model
 from torch import nn
+from torch.nn import functional
 from torch.testing import assert_close
 
 from hf_asr.models import chunked_head
-from hf_asr.models.chunked_head import ChunkedHead, chunked_cross_entropy, targets
+from hf_asr.models.chunked_head import ChunkedHead, TiedEmbedding, chunked_cross_entropy, targets
 from hf_asr.models.losses import summed_cross_entropy
 
 
@@ -96,3 +97,28 @@ def test_the_class_is_put_back_after_a_failure() -> None:
         assert type(model.proj_out) is ChunkedHead
         raise RuntimeError("torn")
     assert type(model.proj_out) is nn.Linear
+
+
+@pytest.mark.parametrize("padding", [None, 3])
+def test_a_tied_embedding_gets_the_dense_gradient(padding: int | None) -> None:
+    """Rows looked up twice count twice, the padding's row not at all, and the head's gradient is added."""
+    ids = torch.tensor([[1, 3, 1], [7, 3, 2]])
+    torch.manual_seed(0)
+    weight, labels, gradients = torch.randn(9, 4), torch.tensor([[3, 1, 2], [3, 2, -100]]), []
+    for chunked in (False, True):
+        embedding = nn.Embedding(9, 4, padding_idx=padding, _weight=weight.clone())
+        model = nn.ModuleDict({"embedding": embedding, "head": nn.Linear(4, 9, bias=False)})
+        model["head"].weight = embedding.weight
+        for _ in range(2):  # the second time into a gradient that is there
+            if chunked:
+                with targets(model, "head", labels, 0.0):
+                    assert type(embedding) is TiedEmbedding
+                    loss = model["head"](embedding(ids) ** 2)
+            else:
+                logits = model["head"](embedding(ids) ** 2)
+                loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            loss.backward()
+        assert type(embedding) is nn.Embedding
+        gradients.append(embedding.weight.grad)
+    assert not gradients[1].is_sparse
+    assert_close(gradients[1], gradients[0])
