@@ -22,8 +22,8 @@ MARGIN = 6
 # What a batch's frames and positions are rounded up to: fewer shapes, and rows of the mask that GPU kernels can load.
 FRAMES_MULTIPLE = 64
 POSITIONS_MULTIPLE = 8
-# Positions of a clip window come in steps of 0.16 s. 5 s are 251 positions, as the STFT's windows reach beyond their end;
-# in steps of a second they took 300.
+# Positions of a clip window come in steps of 0.16 s. 5 s are 251 positions, as the STFT's windows reach beyond their
+# end; in steps of a second they took 300.
 CLIP_BUCKET = 8
 FRAMES_PER_POSITION = 2
 
