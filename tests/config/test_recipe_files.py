@@ -165,7 +165,7 @@ def test_the_launcher_knows_every_key(path: Path) -> None:
 @pytest.mark.parametrize("path", HARDWARE, ids=lambda path: path.stem)
 def test_a_file_for_gpus_says_whether_it_was_run(path: Path) -> None:
     several = load_config_from_file(str(path)).num_processes > 1
-    assert ("Not run: no GPU was lent" in header_of_hardware(path)) == several
+    assert ("Not run: there was no GPU" in header_of_hardware(path)) == several
 
 
 def header_of_hardware(path: Path) -> str:
