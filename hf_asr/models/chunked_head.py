@@ -142,7 +142,7 @@ class TiedEmbedding(nn.Embedding):
     """An embedding that shares its weight with a :class:`ChunkedHead`.
 
     Autograd adds the few rows of its gradient to the head's, in place. The dense gradient would be V x D zeros to write
-    and to add: 80 MB for whisper-tiny, 2 to 4 % of a step with a thinned window on a CPU.
+    and to add, 80 MB for whisper-tiny.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
