@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from helpers.hub_stand_in import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -139,11 +140,5 @@ def hub_files(folder: Path, repo: str) -> Iterator[HubFiles]:
     hub = HubFiles(folder, repo)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, hub))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

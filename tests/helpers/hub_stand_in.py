@@ -195,11 +195,17 @@ class _Handler(BaseHTTPRequestHandler):
 def hub_stand_in(*, refuse_with: int = 0, lfs: bool = True, part_size: int = 0) -> Iterator[HubStandIn]:
     """Run a stand-in for the Hub on a free port of this machine while the block lasts."""
     hub = HubStandIn(refuse_with, lfs, part_size=part_size)
-    server = _Server(hub)
+    with serving(_Server(hub)):
+        yield hub
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Have a server answer in a thread while the block lasts."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield hub
+        yield
     finally:
         server.shutdown()
         server.server_close()
