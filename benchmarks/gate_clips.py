@@ -60,7 +60,7 @@ class GateClip:
 
 
 def configuration(configs: Sequence[str], overrides: Sequence[str]) -> Arguments:
-    """Return the user's configuration, else that of the shared data: its Whisper on speechocean762_dev.
+    """Return the user's configuration, else that of the shared data: its Whisper, and all speakers of its two corpora.
 
     Raises:
         UserError: There is neither.
@@ -68,11 +68,13 @@ def configuration(configs: Sequence[str], overrides: Sequence[str]) -> Arguments
     if configs:
         return load_arguments(configs, overrides)
     shared = Path(os.environ.get("HF_ASR_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    manifest = shared / "speechocean762_dev" / "manifest.tsv"
-    if not manifest.is_file():
+    manifest, folder = shared / "speechocean762_dev" / "manifest.tsv", shared / "gigaspeech_layout"
+    if not (manifest.is_file() and folder.is_dir()):
         raise UserError(f"expected speech in {shared}, found none. Set HF_ASR_SHARED_DATA, or give --config.")
-    data = DataArguments(corpus="manifest", path=str(manifest), language="en", text_pipeline="sentence_case")
-    data.splits, data.columns = {"test": str(manifest)}, {"audio": "path", "duration": "seconds"}
+    data = DataArguments(language="en", text_pipeline="sentence_case")
+    columns = {"audio": "path", "duration": "seconds"}
+    clips = {"corpus": "manifest", "path": str(manifest), "splits": {"train": str(manifest)}, "columns": columns}
+    data.sources = [clips, {"corpus": "gigaspeech", "path": str(folder), "subset": "XL"}]
     return Arguments(ExperimentArguments("gates"), ModelArguments(str(shared / "whisper")), data)
 
 

@@ -19,6 +19,7 @@ from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.positions import WindowChoice
 from hf_asr.files import write_whole
 from hf_asr.inference.generate import progress_bar, to_device
+from hf_asr.inference.states import encoding_once
 from hf_asr.models import get_family
 from hf_asr.models.family import ModelFamily, collator_for
 
@@ -111,12 +112,13 @@ class Rig:
     def _of_batch(self, clips: Sequence[GateClip], batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         given = to_device(batch, self.model)
         plan = {name: given[name] for name in ("positions", "log_weights") if name in given}
-        outputs = self.model(given["input_features"], decoder_input_ids=given["decoder_input_ids"], **plan)
+        with encoding_once(self.model, self.family.encoder_inputs):
+            outputs = self.model(given["input_features"], decoder_input_ids=given["decoder_input_ids"], **plan)
+            texts = self.family.decode(self.model, self.processor, given, self.generation)
         labels = given["labels"]
         each = torch.nn.functional.cross_entropy(
             outputs.logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
-        texts = self.family.decode(self.model, self.processor, given, self.generation)
         whole = torch.full((len(clips),), self.model.config.max_source_positions)
         if "log_weights" in plan:
             positions = plan["log_weights"].isfinite().sum(1)

@@ -151,10 +151,11 @@ def gate_a(options: argparse.Namespace) -> int:
 
     arguments = gate_clips.configuration(options.config, options.overrides)
     generation = {"no_repeat_ngram_size": options.no_repeat_ngram_size, "max_new_tokens": options.max_new_tokens}
-    made_with = {"model": arguments.model.name_or_path, "data": arguments.data.path, "split": options.split}
-    made_with |= {"limit": options.limit, "noise_db": options.noise_db, "generation": generation}
+    made_with = {"model": arguments.model.name_or_path, "data": arguments.data.path or arguments.data.sources}
+    split = options.split or ("test" if options.config else "train")
+    made_with |= {"split": split, "limit": options.limit, "noise_db": options.noise_db, "generation": generation}
     gate_runs.check_same_run(options.output, made_with)
-    clips = gate_clips.read_clips(arguments, options.split, options.limit)
+    clips = gate_clips.read_clips(arguments, split, options.limit)
     rig = gate_runs.Rig.of(arguments, generation, options.batch_size, options.device)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, dict[str, str]] = {}
@@ -290,7 +291,7 @@ def parser() -> argparse.ArgumentParser:
     a.add_argument("--output", type=Path, required=True, help="folder of what is measured")
     a.add_argument("--config", nargs="+", default=[], help="YAMLs of a model and a corpus; by default the shared ones")
     a.add_argument("overrides", nargs="*", metavar="key=value", help="over the YAMLs")
-    a.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    a.add_argument("--split", choices=("train", "validation", "test"), help="by default test, train without --config")
     a.add_argument("--strides", type=numbers(int), default=[5, 10, 20])
     a.add_argument("--keeps", type=numbers(float), default=[0.5, 2.0], help="seconds of silence kept whole")
     a.add_argument("--conditions", type=lambda text: text.split(","), default=list(CONDITIONS))

@@ -11,6 +11,8 @@ from hf_asr.errors import UserError
 from hf_asr.profiling.recommend import SAME
 
 KEY = ("model", "variant", "device", "dtype", "duration", "batch_size")
+# Samples from which quartiles tell how far two medians of the same thing lie apart.
+ENOUGH = 8
 FIGURES = ("latency_seconds", "rtfx", "per_token_seconds", "peak_bytes", "joules_per_clip", "wer")
 
 
@@ -62,23 +64,40 @@ def _lines(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         old, new = before.get(name), after.get(name)
         if old is None or new is None or not old:
             continue
-        within = name in ("latency_seconds", "rtfx") and _overlap(
-            before["latency_quartiles"], after["latency_quartiles"]
-        )
-        told = "  (quartiles overlap: no difference shown)" if within else ""
-        yield f"  {name}: {old:.4g} -> {new:.4g}  ({new / old:.2f} x){told}"
+        why = _why(before, after) if name in ("latency_seconds", "rtfx") else ""
+        yield f"  {name}: {old:.4g} -> {new:.4g}  ({new / old:.2f} x)" + (f"  ({why})" if why else "")
+
+
+def _why(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Tell what may be behind a change of latency other than the model; nothing where that does not cover it.
+
+    Quartiles of fewer than ``ENOUGH`` samples lie closer together than two medians of the same thing do: their whole
+    range counts.
+    """
+    name = "quartiles" if min(before["n"], after["n"]) >= ENOUGH else "range"
+    ranges = [row.get(f"latency_{name}") or row["latency_quartiles"] for row in (before, after)]
+    if ranges[0][0] <= ranges[1][1] and ranges[1][0] <= ranges[0][1]:
+        return f"{'quartiles' if name == 'quartiles' else 'ranges'} overlap: no difference shown"
+    if not (before.get("pace_seconds") and after.get("pace_seconds")):
+        return ""
+    pace, change = (after[name] / before[name] for name in ("pace_seconds", "latency_seconds"))
+    covered = min(1, pace) / (1 + SAME) <= change <= max(1, pace) * (1 + SAME)
+    return f"the machine itself: {pace:.2f} x" if covered and not _same(pace) else ""
+
+
+def _same(ratio: float) -> bool:
+    return 1 / (1 + SAME) <= ratio <= 1 + SAME
 
 
 def _agreement(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Return how many medians agree, of those that do not how many have quartiles that overlap, and who ran once."""
+    """Return how many medians agree, and what the others have to say for themselves."""
     pairs = [pair for pair in pairs if all(row["latency_seconds"] for row in pair)]
-    ratios = [after["latency_seconds"] / before["latency_seconds"] for before, after in pairs]
-    apart = [pair for pair, ratio in zip(pairs, ratios, strict=True) if not 1 / (1 + SAME) <= ratio <= 1 + SAME]
-    spread = sum(_overlap(*(row["latency_quartiles"] for row in pair)) for pair in apart)
-    once = sum(min(row["n"] for row in pair) == 1 for pair in apart)
+    apart = [pair for pair in pairs if not _same(pair[1]["latency_seconds"] / pair[0]["latency_seconds"])]
     told = f"median latencies within {SAME:.0%} of each other: {len(pairs) - len(apart)} of {len(pairs)} cells"
-    return f"{told}; of the others {spread} with quartiles that overlap, {once} that ran once" if apart else told
-
-
-def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
-    return first[0] <= second[1] and second[0] <= first[1]
+    if not apart:
+        return told
+    why = [_why(*pair) for pair in apart]
+    spread, pace = sum("overlap" in reason for reason in why), sum("machine" in reason for reason in why)
+    once = sum(not reason and min(row["n"] for row in pair) == 1 for reason, pair in zip(why, apart, strict=True))
+    reasons = f"{spread} with samples that overlap, {pace} where the machine itself changed as much"
+    return f"{told}; of the others {reasons}, {once} that ran once, {len(apart) - spread - pace - once} changed"

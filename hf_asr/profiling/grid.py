@@ -23,6 +23,7 @@ from hf_asr.profiling.log import Cell, GridLog, Group
 from hf_asr.profiling.memory import PeakMeter
 from hf_asr.profiling.meter import Meter
 from hf_asr.profiling.operators import operator_table
+from hf_asr.profiling.pace import Pace
 from hf_asr.profiling.quality import score
 from hf_asr.profiling.runners import Runner, Stopwatch
 from hf_asr.profiling.subject import Subject
@@ -190,6 +191,7 @@ class Grid:
 
     def _measure(self, runner: Runner, cells: Sequence[Cell], facts: FactsOfGroup) -> None:
         planned = self._plan(runner, cells, facts)
+        pace = Pace(torch.device(cells[0].group.device))
         rounds = max((number for number in planned.values()), default=0)
         for turn in range(rounds):
             order = cells if turn % 2 == 0 else list(reversed(cells))
@@ -201,7 +203,7 @@ class Grid:
                     planned[cell.key] = len(done)
                     self.log.append("plan", cell.key, number=len(done), forecast_seconds=done[-1]["total_seconds"])
                     continue
-                self._sample(runner, cell, turn)
+                self._sample(runner, cell, turn, pace)
 
     def _over(self, samples: Sequence[Mapping[str, Any]]) -> bool:
         """Whether one more sample would take a cell beyond its time, or the group beyond its own.
@@ -248,8 +250,8 @@ class Grid:
             self._refuse([cell], *told(error))
             return None
 
-    def _sample(self, runner: Runner, cell: Cell, turn: int) -> None:
-        meter = self.meters[cell.group.device]
+    def _sample(self, runner: Runner, cell: Cell, turn: int, pace: Pace) -> None:
+        meter, before = self.meters[cell.group.device], pace()
         try:
             with PeakMeter(torch.device(cell.group.device)) as peak:
                 meter.start()
@@ -269,6 +271,7 @@ class Grid:
             joules=energy.joules,
             gross_joules=energy.gross,
             metered_seconds=energy.seconds,
+            pace_seconds=(before + pace()) / 2,
         )
 
     def _once(self, runner: Runner, cell: Cell, turn: int) -> Stopwatch:

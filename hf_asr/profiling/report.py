@@ -88,7 +88,7 @@ def page(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], machine: Map
         Section("words", "Words", _words(measured), "One normaliser for all; intervals by bootstrap."),
         Section("operators", "Operators", _operators(records)),
         Section("training", "Training step", _training(records)),
-        Section("machine", "Machine and conditions", facts([(name, str(value)) for name, value in machine.items()])),
+        Section("machine", "Machine and conditions", facts(_conditions(rows, machine))),
     ]
     models = ", ".join(dict.fromkeys(row["model"] for row in rows))
     return render_page(
@@ -360,6 +360,18 @@ def _said(key: str) -> str:
     """Return the key of a group or a cell for a reader, without what is usual."""
     model, variant, device, dtype, *cell = key.split("|")
     return ", ".join([name_of({"model": model, "variant": variant, "device": device, "dtype": dtype}), *cell[:1]])
+
+
+def _conditions(rows: Sequence[Row], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    paces: dict[str, list[float]] = {}
+    for row in rows:
+        if row["pace_seconds"]:
+            paces.setdefault(row["device"], []).append(row["pace_seconds"])
+    told = [
+        (f"pace of {device}: a fixed product beside the samples", f"{min(pace):.4f} to {max(pace):.4f} s by cell")
+        for device, pace in paces.items()
+    ]
+    return [(name, str(value)) for name, value in machine.items()] + told
 
 
 def _training(records: Sequence[Mapping[str, Any]]) -> Markup:

@@ -59,6 +59,7 @@ FIELDS: Mapping[str, Field] = {
     "gflops_from": Field("string", "`formula`, or `counted` where this architecture has none."),
     "latency_seconds": Field("number", "A whole batch from encoded audio to text: the median."),
     "latency_quartiles": Field("array", "First and third quartile of it."),
+    "latency_range": Field("array", "The fastest and the slowest sample."),
     "latency_percentiles": Field("object", "Percentiles for batch 1, of five samples or more."),
     "decode_audio_seconds": Field("number", "FLAC to samples, the batch (median, as all of these)."),
     "features_seconds": Field("number", "Samples to the encoder's input, on the device."),
@@ -70,6 +71,8 @@ FIELDS: Mapping[str, Field] = {
     "rtfx": Field("number", "Seconds of audio in a second."),
     "samples_per_second": Field("number", "Clips in a second."),
     "scaling_factor": Field("number", "`samples_per_second` over that of the smallest batch measured."),
+    "pace_seconds": Field("number", "A fixed matrix product beside each sample: how fast the machine was meanwhile."),
+    "pace_quartiles": Field("array", "First and third quartile of it."),
     "weight_bytes": Field("integer", "Parameters and buffers in this dtype."),
     "activation_bytes": Field("integer", "Most bytes alive at once in the encoder, the batch, counted from shapes."),
     "kv_cache_bytes": Field("integer", "Keys and values after `tokens` tokens, the batch."),
@@ -167,7 +170,9 @@ def timings(samples: Sequence[Mapping[str, Any]], cell: Cell, tokens: int, windo
     """Return the medians of a cell's samples, and what follows from them."""
     totals = [sample["total_seconds"] for sample in samples]
     median, quartiles = median_and_quartiles(totals)
-    row: Row = {"latency_seconds": median, "latency_quartiles": quartiles}
+    row: Row = {"latency_seconds": median, "latency_quartiles": quartiles, "latency_range": [min(totals), max(totals)]}
+    paces = [sample["pace_seconds"] for sample in samples if sample.get("pace_seconds")]
+    row["pace_seconds"], row["pace_quartiles"] = median_and_quartiles(paces) if paces else (None, None)
     row |= {f"{stage}_seconds": _median(sample["laps"].get(stage) for sample in samples) for stage in STAGES}
     rest = _median(sample["laps"].get("tokens") for sample in samples)
     if has_decoder and rest is not None and tokens > 1:

@@ -164,7 +164,10 @@ def find_subject(name: str, *, language: str | None = None, tokenizer: str | Non
         assert found is not None, family.name
         config, processor = found
         return Subject(name, family, arguments, config, processor, front_end_of(family, config, processor), False)
-    processor = family.load_processor(arguments, None)
+    try:
+        processor = family.load_processor(arguments, None)
+    except UserError as error:
+        raise error if tokenizer is None else UserError(f"--tokenizer {tokenizer}: {error}") from error
     config = family.load_config(arguments, processor)
     encoder = family.make_encoder(processor, config, arguments)
     return Subject(name, family, arguments, config, processor, encoder.front_end, True)

@@ -131,9 +131,9 @@ class RichProgress(TrainerCallback):
         self.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the bar."""
+        """Move the bar; its end moves where a stream turns out shorter than it said."""
         if self.bar:
-            self.bar.update(self.task, completed=state.global_step)
+            self.bar.update(self.task, completed=state.global_step, total=state.max_steps)
 
     def on_log(
         self,
@@ -156,5 +156,6 @@ class RichProgress(TrainerCallback):
     ) -> None:
         """Close the bar."""
         if self.bar:
+            self.bar.update(self.task, total=state.max_steps)
             self.bar.stop()
             self.bar = None

@@ -93,10 +93,12 @@ class StreamMixin:
         over = self.control.should_training_stop and not self.control.should_epoch_stop
         if expected is not None and not self.resumed_inside and not over and found != expected:
             logger.warning(
-                "data.streaming: the stream had %d clips in epoch %d, %d were expected: training follows what is there",
+                "data.streaming: the stream had %d clips in epoch %d, %d were expected: training follows what is "
+                "there%s",
                 found,
                 self.stream_epoch,
                 expected,
+                self._sooner(),
             )
         self.stream_epoch, self.stream_steps, self.stream_clips, self.resumed_inside = (
             self.stream_epoch + 1,
@@ -104,6 +106,17 @@ class StreamMixin:
             0,
             False,
         )
+
+    def _sooner(self) -> str:
+        """Tell where a run by epochs will end on a stream that is shorter than was thought, and that it has ended."""
+        left = math.ceil(self.args.num_train_epochs) - self.stream_epoch - 1
+        about = self.state.global_step + left * self.stream_steps
+        if self.args.max_steps > 0 or about >= self.state.max_steps:
+            return ""
+        if left:
+            return f", and ends after about {about} steps, not {self.state.max_steps}"
+        self.state.max_steps = self.state.global_step  # the progress bar and trainer_state.json end there as well
+        return ""
 
     def stream_state(self) -> dict[str, Any]:
         """Return where the stream stands, for a checkpoint."""

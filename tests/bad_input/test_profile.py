@@ -30,6 +30,7 @@ WRONG = [
     (["--model", "./nothing"], "expected a folder, a Hub id or config:NAME, found ./nothing"),
     (["--model", "tests"], "found tests without a config.json"),
     (["--model", "config:whisper-huge"], "expected one of config:whisper-tiny"),
+    (["--model", "config:wav2vec2-base", "--tokenizer", "nothing"], "--tokenizer nothing: "),
     (["--model", "config:parakeet-tdt-0.6b-v3"], "whose stages can be timed apart"),
 ]
 

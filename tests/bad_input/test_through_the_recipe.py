@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.held_lock import held_by_another
 from helpers.tiny_corpus import tone
 from helpers.tiny_whisper import make_tiny_whisper
 
@@ -105,6 +106,18 @@ def test_a_table_that_cannot_be_read_is_one_message(
     last = message(capsys)
     assert code == 2 and words in last
     assert not run.exists()
+
+
+def test_a_folder_that_another_run_trains_into_is_left_alone(
+    recipe: Recipe, release: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = release.parents[1] / "runs" / "x"
+    run.mkdir(parents=True)
+    with held_by_another(run):
+        code, _ = start(recipe, release, model)
+        assert code == 2 and "expected a run folder that no other program trains into" in message(capsys)
+        assert [path.name for path in run.iterdir()] == [".lock"]
+    assert start(recipe, release, model)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["BOM", "CRLF", "quotes"])

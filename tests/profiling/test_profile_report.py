@@ -167,10 +167,32 @@ def test_two_profiles_are_compared_on_the_cells_they_share(tmp_path: Path) -> No
     second = write(tmp_path / "b.json", [row("one", 2.0), row("two", 1.05)])
     told = compare_files(first, second)
     assert "latency_seconds: 1 -> 2  (2.00 x)\n" in told
-    assert "latency_seconds: 1 -> 1.05  (1.05 x)  (quartiles overlap: no difference shown)" in told
+    assert "latency_seconds: 1 -> 1.05  (1.05 x)  (ranges overlap: no difference shown)" in told
     assert "only in" not in told
-    agreed = "median latencies within 10% of each other: 1 of 2 cells; of the others 0 with quartiles that overlap"
-    assert agreed in told and "0 that ran once" in told
+    assert "within 10% of each other: 1 of 2 cells; of the others 0 with samples that overlap" in told
+    assert told.endswith("0 that ran once, 1 changed")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"latency_range": [0.8, 1.6]}, {"latency_range": [1.2, 2.5]}, "ranges overlap"),
+        ({"latency_range": [0.8, 1.6], "n": 8}, {"latency_range": [1.2, 2.5], "n": 9}, ""),
+        ({"pace_seconds": 1.0}, {"pace_seconds": 2.1}, "the machine itself: 2.10 x"),
+        ({"pace_seconds": 1.0}, {"pace_seconds": 1.5}, ""),  # a third of it at least is the model's
+        ({"pace_seconds": 1.0}, {"pace_seconds": 0.5}, ""),
+        ({"pace_seconds": None}, {"pace_seconds": 1.0}, ""),
+    ],
+)
+def test_a_change_that_is_the_machines_is_told(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any], expected: str
+) -> None:
+    """Latency doubles; the samples overlap, or a fixed product beside them took longer as well."""
+    first = write(tmp_path / "a.json", [row("one", 1.0, **before)])
+    second = write(tmp_path / "b.json", [row("one", 2.0, **after)])
+    told = compare_files(first, second)
+    assert f"(2.00 x)  ({expected}" in told if expected else "(2.00 x)\n" in told
+    assert ("0 changed" in told) == bool(expected)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"rows": []}', "[1]"])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.held_lock import held_by_another
 from helpers.tiny_training import build_rows, logged, make_trainer
 from transformers import TrainerCallback
 
@@ -22,6 +22,7 @@ from hf_asr.errors import UserError
 from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
 from hf_asr.features.streamed import FILLER_ROW, StreamRows
 from hf_asr.files import lock_run
+from hf_asr.training.callbacks import RichProgress
 from hf_asr.training.preemption import STOPPED, SaveWhenStopped
 from hf_asr.training.trainer import SpeechTrainer
 
@@ -124,9 +125,25 @@ def test_a_stream_that_is_not_as_long_as_it_said(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         trainer.train()
     assert f"the stream had 13 clips in epoch 0, {told} were expected: training follows what is there" in caplog.text
+    assert ("and ends after about 8 steps, not 16" in caplog.text) == (told == 30)
     ids = ids_of(tmp_path)
     assert sorted(ids[:13]) == sorted(row["id"] for row in CLIPS)
-    assert trainer.state.global_step == (8 if told == 30 else trainer.state.max_steps)
+    assert trainer.state.global_step == trainer.state.max_steps == (8 if told == 30 else 6)
+
+
+@pytest.mark.parametrize("told", [9, 13, 30])
+def test_the_progress_bar_ends_where_training_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    trainer = trainer_of(tmp_path, told=told, save_strategy="no")
+    trainer.add_callback(RichProgress())
+    trainer.train()
+    steps = trainer.state.global_step
+    shown = re.findall(r"(\d+)/(\d+)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err))
+    assert (str(steps), str(steps)) == shown[-1]
+    assert [int(step) for step, _ in shown] == sorted(int(step) for step, _ in shown)
 
 
 def test_a_rank_without_a_clip_gets_a_batch_that_counts_nothing() -> None:
@@ -165,16 +182,10 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_been(
     assert logged(resumed) == logged(never_stopped)
 
 
-HOLD = "import sys; from pathlib import Path; from hf_asr.files import lock_run; lock_run(Path(sys.argv[1])); "
-
-
-def test_two_programs_do_not_train_into_one_folder(tmp_path: Path, project_root: Path) -> None:
-    command = [sys.executable, "-c", HOLD + "print('held', flush=True); sys.stdin.read()", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(project_root)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline().strip() == "held"
-        with pytest.raises(UserError, match="no other program trains into, found one at work in"):
-            lock_run(tmp_path)
-        other.kill()
+def test_two_programs_do_not_train_into_one_folder(tmp_path: Path) -> None:
+    with (
+        held_by_another(tmp_path),
+        pytest.raises(UserError, match="no other program trains into, found one at work in"),
+    ):
+        lock_run(tmp_path)
     lock_run(tmp_path)
