@@ -84,8 +84,16 @@ TRAINING: dict[str, str] = {
     "skip_memory_metrics": "bool",
 }
 
-# GenerationConfig.
+# When a text of Whisper's is decoded again at the next of several temperatures: arguments of its own generate.
+FALLBACK: dict[str, str] = {
+    "compression_ratio_threshold": "float",
+    "logprob_threshold": "float",
+    "no_speech_threshold": "float",
+}
+
+# GenerationConfig, and Whisper's fallback.
 GENERATION: dict[str, str] = {
+    **FALLBACK,
     "max_length": "int",
     "max_new_tokens": "int",
     "min_length": "int",
@@ -100,7 +108,7 @@ GENERATION: dict[str, str] = {
     "cache_implementation": "str",
     "cache_config": "dict[str, Any]",
     "max_cache_len": "int",
-    "temperature": "float",
+    "temperature": "float | list[float]",
     "top_k": "int",
     "top_p": "float",
     "min_p": "float",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from hf_asr.errors import UserError
 # These change what generate returns, and one text a clip is what scoring needs.
 REFUSED_GENERATION = ("num_return_sequences", "return_dict_in_generate", "return_segments")
 
+# What makes Whisper decode a text again at the next temperature.
+FALLBACK_REASONS = ("compression_ratio_threshold", "logprob_threshold")
+
 
 def generation_options(arguments: Arguments) -> dict[str, Any]:
     """Return ``evaluation.generation``."""
@@ -28,7 +31,8 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
     """See that ``generate`` of this model knows every option, before the first batch.
 
     Raises:
-        UserError: Some are unknown, with the nearest right names, or would not give one text a clip.
+        UserError: Some are unknown, with the nearest right names, or would not give one text a clip; or several
+            temperatures would not be tried one after the other.
     """
     refused = [name for name in generation if name in REFUSED_GENERATION]
     if refused:
@@ -37,11 +41,31 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
         )
     architecture: Any = type(model)
     known = {*GenerationConfig().to_dict(), *inspect.signature(architecture.generate).parameters}
+    _check_fallback(model, generation, known)
     unknown = [name for name in generation if name not in known]
     if unknown:
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
         hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
         raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
+
+
+def _check_fallback(model: PreTrainedModel, generation: Mapping[str, Any], known: Collection[str]) -> None:
+    """See that a list of temperatures is one to fall back along, and that something says when."""
+    given, place = generation.get("temperature"), "evaluation.generation.temperature"
+    if not isinstance(given, Sequence):
+        return
+    if not set(FALLBACK_REASONS) <= set(known):
+        raise UserError(
+            f"{place}: expected one number for a {type(model).__name__}, found a list; only Whisper falls back"
+        )
+    if not given or min(given) < 0:
+        raise UserError(f"{place}: expected numbers of at least 0, found {list(given) or 'none'}; mend the list")
+    said = model.generation_config.to_dict() | dict(generation)
+    if all(said.get(name) is None for name in FALLBACK_REASONS):
+        raise UserError(
+            f"{place}: expected {' or '.join(FALLBACK_REASONS)} beside a list, found neither, so that nothing would "
+            "be decoded again; give evaluation.generation.compression_ratio_threshold=1.35 (loops), or one temperature"
+        )
 
 
 def check_kept(folder: str | Path, model: PreTrainedModel, names: Sequence[str]) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import torch.optim.lr_scheduler
 import torch.utils.checkpoint
-from transformers import GenerationConfig, Seq2SeqTrainingArguments, optimization, trainer_utils, training_args
+from transformers import (
+    GenerationConfig,
+    Seq2SeqTrainingArguments,
+    WhisperForConditionalGeneration,
+    optimization,
+    trainer_utils,
+    training_args,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.whisper.tokenization_whisper import LANGUAGES as WHISPER_LANGUAGES
 
@@ -110,8 +117,13 @@ def test_checkpointing_keys_are_the_installed_ones() -> None:
 
 def test_generation_names_are_the_installed_ones() -> None:
     declared = set(vars(GenerationConfig())) - BOOKKEEPING
-    assert declared == set(names.GENERATION) | (set(GENERATION_OWNERS) - WHISPER_ONLY)
+    assert declared == (set(names.GENERATION) - set(names.FALLBACK)) | (set(GENERATION_OWNERS) - WHISPER_ONLY)
     assert not set(names.GENERATION) & set(GENERATION_OWNERS)
+
+
+def test_names_of_the_fallback_are_whispers_own() -> None:
+    assert set(names.FALLBACK) <= set(names.GENERATION)
+    assert set(names.FALLBACK) <= set(inspect.signature(WhisperForConditionalGeneration.generate).parameters)
 
 
 def documented_kinds(name: str) -> set[str]:

@@ -16,7 +16,8 @@ from accelerate import Accelerator, PartialState, debug_launcher
 from accelerate.state import AcceleratorState
 from helpers.scripted_whisper import make_talker
 from helpers.tiny_corpus import tone
-from transformers import WhisperForConditionalGeneration
+from helpers.tiny_moonshine import make_tiny_moonshine
+from transformers import MoonshineForConditionalGeneration, WhisperForConditionalGeneration
 
 from hf_asr.config.arguments import (
     Arguments,
@@ -329,6 +330,26 @@ def test_generation_options_that_cannot_be(tiny: Tiny, generation: dict[str, Any
 @pytest.mark.parametrize("name", ["num_beams", "repetition_penalty", "compression_ratio_threshold", "temperature"])
 def test_generation_options_that_can_be(tiny: Tiny, name: str) -> None:
     FAMILY.check_decoding(tiny.model, {name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("family", "generation", "message"),
+    [
+        ("whisper", {"temperature": [0.0, 0.4]}, "expected compression_ratio_threshold or logprob_threshold beside"),
+        ("whisper", {"temperature": [], "logprob_threshold": -1.0}, "expected numbers of at least 0, found none"),
+        ("whisper", {"temperature": [0.0, -1.0], "logprob_threshold": -1.0}, r"found \[0.0, -1.0\]"),
+        ("moonshine", {"temperature": [0.0, 0.4]}, "expected one number for a MoonshineForCond"),
+        ("moonshine", {"logprob_threshold": -1.0}, "does not know logprob_threshold"),
+    ],
+)
+def test_a_fallback_that_cannot_be(
+    tiny: Tiny, family: str, generation: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    model = tiny.model
+    if family == "moonshine":
+        model = MoonshineForConditionalGeneration.from_pretrained(make_tiny_moonshine(tmp_path))
+    with pytest.raises(UserError, match=message):
+        FAMILIES[family].check_decoding(model, generation)
 
 
 def test_progress_is_shown_on_stderr_only(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
