@@ -64,12 +64,15 @@ def run(options: argparse.Namespace) -> int:
             f"{margin:g}"
         )
 
+    from rich.console import Console
+
     from hf_asr.evaluation.comparison import COMPARISON, compare, dumped, pair_up, read_system
     from hf_asr.evaluation.report import replace_file
 
-    first, second = read_system(options.run_a), read_system(options.run_b)
-    pair = pair_up(first, second, by=options.by, rate=options.rate, normalizer=options.normalizer)
-    found = compare(first, second, pair, normalizer=options.normalizer, margin=margin)
+    with Console(stderr=True).status("comparing"):
+        first, second = read_system(options.run_a), read_system(options.run_b)
+        pair = pair_up(first, second, by=options.by, rate=options.rate, normalizer=options.normalizer)
+        found = compare(first, second, pair, normalizer=options.normalizer, margin=margin)
     if options.output_dir is not None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         replace_file(options.output_dir / COMPARISON, dumped(found))
@@ -98,7 +101,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     won = found["utterances"]
     yield (
         f"{found['num_utterances']:,} utterances, {found['num_words']:,} words: B has fewer errors in {won['win']:,}, "
-        f"as many in {won['tie']:,}, more in {won['loss']:,}; normalizer {found['normalizer']}"
+        f"as many in {won['tie']:,}, more in {won['loss']:,}; normalizer {found['normalizer'] or 'not known'}"
     )
     yield from _slices(found)
     for one in found["changed"][:SHOWN]:
@@ -108,6 +111,11 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _slices(found: Mapping[str, Any]) -> Iterator[str]:
     for part in found["slices"]:
+        if part["unknown"]:
+            yield (
+                f"  {part['name']}: unknown, or no finite number, for {part['unknown']:,} of "
+                f"{found['num_utterances']:,} utterances, which are in no group"
+            )
         for one in part["groups"]:
             if one["difference"] is None or one["small"]:
                 continue

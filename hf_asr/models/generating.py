@@ -50,17 +50,23 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
 
 
 def _check_fallback(model: PreTrainedModel, generation: Mapping[str, Any], known: Collection[str]) -> None:
-    """See that a list of temperatures is one to fall back along, and that something says when."""
+    """See that a list of temperatures is one to fall back along, that something says when, and what silence goes by."""
     given, place = generation.get("temperature"), "evaluation.generation.temperature"
+    said = model.generation_config.to_dict() | dict(generation)
+    if generation.get("no_speech_threshold") is not None and said.get("logprob_threshold") is None:
+        raise UserError(
+            "evaluation.generation.no_speech_threshold: expected logprob_threshold beside it, by which Whisper decides "
+            "with it, found none; give evaluation.generation.logprob_threshold=-1.0, or leave it out"
+        )
     if not isinstance(given, Sequence):
         return
     if not set(FALLBACK_REASONS) <= set(known):
         raise UserError(
-            f"{place}: expected one number for a {type(model).__name__}, found a list; only Whisper falls back"
+            f"{place}: expected one number for this {type(model).__name__}, found a list; only a Whisper whose "
+            "evaluation.window is full falls back to other temperatures"
         )
     if not given or min(given) < 0:
         raise UserError(f"{place}: expected numbers of at least 0, found {list(given) or 'none'}; mend the list")
-    said = model.generation_config.to_dict() | dict(generation)
     if all(said.get(name) is None for name in FALLBACK_REASONS):
         raise UserError(
             f"{place}: expected {' or '.join(FALLBACK_REASONS)} beside a list, found neither, so that nothing would "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,16 @@ def test_a_regression_is_an_interval_above_the_margin(
     first, second = runs[::-1] if turned else runs
     assert main(["compare", str(first), str(second), "--fail-on-regression", *margin]) == code
     assert ("regression" in capsys.readouterr().err) is (code == 1)
+
+
+def test_durations_that_are_no_number_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = [math.nan if place < 3 else 2.0 for place in range(40)]
+    runs = [write(tmp_path / name, [errors] * 40, duration=wrong) for name, errors in (("a", 2), ("b", 1))]
+    assert main(["compare", *map(str, runs)]) == 0
+    out = capsys.readouterr().out
+    for column in ("duration", "speaking_rate"):
+        assert f"  {column}: unknown, or no finite number, for 3 of 40 utterances, which are in no group\n" in out
+    assert "gender: unknown" not in out
 
 
 def test_a_regression_that_was_not_asked_for_fails_nothing(runs: tuple[Path, Path]) -> None:

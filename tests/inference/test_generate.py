@@ -338,7 +338,8 @@ def test_generation_options_that_can_be(tiny: Tiny, name: str) -> None:
         ("whisper", {"temperature": [0.0, 0.4]}, "expected compression_ratio_threshold or logprob_threshold beside"),
         ("whisper", {"temperature": [], "logprob_threshold": -1.0}, "expected numbers of at least 0, found none"),
         ("whisper", {"temperature": [0.0, -1.0], "logprob_threshold": -1.0}, r"found \[0.0, -1.0\]"),
-        ("moonshine", {"temperature": [0.0, 0.4]}, "expected one number for a MoonshineForCond"),
+        ("moonshine", {"temperature": [0.0, 0.4]}, "expected one number for this MoonshineForCond"),
+        ("whisper", {"no_speech_threshold": 0.6}, "expected logprob_threshold beside it"),
         ("moonshine", {"logprob_threshold": -1.0}, "does not know logprob_threshold"),
     ],
 )
