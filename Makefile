@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Two test processes with two threads each on two cores run 10 to 20 times slower than with one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest
 
-.PHONY: venv demo test test-slow bench lint types
+.PHONY: venv demo test test-processes test-slow bench lint types
 
 venv: $(STAMP)
 
@@ -20,6 +20,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow" -n 2
+
+# torchrun with 2 and 4 processes (gloo, CPU): about two minutes on two cores.
+test-processes: $(STAMP)
+	$(PYTEST) -m slow tests/slow/test_two_processes.py -k "train_as_one and uneven"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow

@@ -82,7 +82,7 @@ def test_the_licence_is_apache_2_in_full(project: dict[str, Any], project_root: 
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-@pytest.mark.parametrize("target", ["venv", "demo", "test", "test-slow", "bench", "lint", "types"])
+@pytest.mark.parametrize("target", ["venv", "demo", "test", "test-processes", "test-slow", "bench", "lint", "types"])
 def test_the_makefile_has_the_target_and_makes_the_environment_first(project_root: Path, target: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", "--always-make", target], cwd=project_root, capture_output=True, text=True, check=True
@@ -93,7 +93,8 @@ def test_the_makefile_has_the_target_and_makes_the_environment_first(project_roo
 
 def test_ci_lints_types_and_tests(project_root: Path) -> None:
     lines = (project_root / ".ci" / "run").read_text().splitlines()
-    assert [line for line in lines if line.startswith("make ")] == ["make venv", "make lint", "make types", "make test"]
+    wanted = ["make venv", "make lint", "make types", "make test", "make test-processes"]
+    assert [line for line in lines if line.startswith("make ")] == wanted
     assert os.access(project_root / ".ci" / "run", os.X_OK)
 
 

@@ -114,7 +114,7 @@ def end_trackers(trainer: Any, arguments: Arguments, results: Mapping[str, Any],
     if "mlflow" in trackers:
         _end_mlflow(trainer, numbers, samples, page)
     if "trackio" in trackers:
-        _end_trackio(trainer, numbers, samples)
+        _end_trackio(trainer, numbers, samples, page)
     logger.info("%s: %d test results and %d predictions", ", ".join(trackers), len(numbers), len(samples))
 
 
@@ -201,7 +201,7 @@ def _log_bytes(mlflow: Any, content: bytes, name: str) -> None:
         mlflow.log_artifact(str(path), str(Path(name).parent))
 
 
-def _end_trackio(trainer: Any, numbers: Mapping[str, float], samples: Samples) -> None:
+def _end_trackio(trainer: Any, numbers: Mapping[str, float], samples: Samples, report: Path | None) -> None:
     import pandas
     import trackio
 
@@ -218,5 +218,7 @@ def _end_trackio(trainer: Any, numbers: Mapping[str, float], samples: Samples) -
     logged: dict[str, Any] = dict(numbers)
     if lines:
         logged["test/predictions"] = trackio.Table(dataframe=pandas.DataFrame(lines))
+    if report is not None:
+        logged["test/report"] = trackio.Html(report, inject=False)
     trackio.log(logged)
     trackio.finish()

@@ -124,6 +124,7 @@ def test_trackio_locally(folder: Path, project_root: Path) -> None:
     track("trackio", folder, project_root)
     kept = contents(folder / "trackio")
     assert b"4711" in kept and b"test/wer" in kept and b"one too" in kept
+    assert b"test/report" in kept and b"<html>the report</html>" in kept
     assert len(list((folder / "trackio").rglob("*.wav"))) == 2
 
 
