@@ -72,6 +72,11 @@ class ScoredTexts:
         return {"id": self.counts.ids[row], "reference": texts[0], "hypothesis": texts[1]}
 
 
+def score_texts(references: Sequence[str], hypotheses: Sequence[str], normalizer: str) -> ScoredTexts:
+    """Return a set scored after a text pipeline."""
+    return ScoredTexts(count_errors(references, hypotheses, normalizer=normalizer), references, hypotheses)
+
+
 def edits_of(table: EditTable, references: Sequence[list[str]], hypotheses: Sequence[list[str]]) -> Iterator[Edit]:
     """Yield the wrong tokens of a table, token by token.
 

@@ -15,7 +15,7 @@ import sacrebleu
 from hf_asr.config.arguments import METRICS as CONFIG_METRICS
 from hf_asr.errors import UserError
 from hf_asr.evaluation.counts import ErrorCounts, count_errors
-from hf_asr.evaluation.metrics import METRICS, compute_metrics
+from hf_asr.evaluation.metrics import METRICS, WORDING_METRICS, compute_metrics
 from hf_asr.evaluation.metrics.corpus_bleu import corpus_bleu
 
 REFERENCES = ["the cat sat down", "", "hello", "да нет"]
@@ -44,7 +44,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, evalu
         for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
             patch.delitem(sys.modules, name)
         patch.syspath_prepend(folder)
-        yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in METRICS.items()}
+        yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in (METRICS | WORDING_METRICS).items()}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -63,6 +63,33 @@ def test_loads_by_path_offline_and_gives_jiwers_number(name: str, loaded: dict[s
 def test_the_normalizer_is_an_option(name: str, loaded: dict[str, evaluate.Metric]) -> None:
     assert loaded[name].compute(predictions=["a, b"], references=["A B"], normalizer="basic") == {name: 0.0}
     assert loaded[name].compute(predictions=["a, b"], references=["A B"])[name] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "normalizer", "reference", "hypothesis", "expected"),
+    [
+        ("case_error_rate", "none", "So it is, Anna.", "so it is Anna", 0.25),
+        ("case_error_rate", "basic", "So it is, Anna.", "so it is Anna", None),
+        ("punctuation_error_rate", "none", "So it is, Anna.", "so it is Anna", 0.5),
+        ("punctuation_error_rate", "basic", "So it is, Anna.", "so it is Anna", None),
+        ("number_error_rate", "basic", "at 12, not at 13", "at 20 not at 13", 0.5),
+        ("number_error_rate", "basic", "at twelve", "at 12", None),
+        ("name_error_rate", "basic", "We met Anna, and Bob", "we met anna and bop", 0.5),
+        ("name_error_rate", "basic", "we met nobody", "we met Bob", None),
+    ],
+)
+def test_how_words_are_written(
+    name: str,
+    normalizer: str,
+    reference: str,
+    hypothesis: str,
+    expected: float | None,
+    loaded: dict[str, evaluate.Metric],
+) -> None:
+    metric = loaded[name]
+    found = metric.compute(references=[reference], predictions=[hypothesis], normalizer=normalizer)
+    assert found == {name: expected}
+    assert metric.description.strip() and "normalizer" in metric.inputs_description
 
 
 def test_values_equal_the_counts() -> None:
@@ -103,7 +130,7 @@ def test_the_table_of_metrics_does_not_load_evaluate() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("path", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("path", (METRICS | WORDING_METRICS).values(), ids=METRICS | WORDING_METRICS)
 def test_each_import_stands_on_its_own_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert "import evaluate" in lines

@@ -26,6 +26,15 @@ METRICS: dict[str, Path] = {
     "bleu": _HERE / "bleu.py",
 }
 
+# What the detailed analysis tells, as metrics of their own. They may be None, and read texts that are not normalised
+# yet, so that evaluation.metrics does not name them.
+WORDING_METRICS: dict[str, Path] = {
+    "case_error_rate": _HERE / "case_error_rate.py",
+    "punctuation_error_rate": _HERE / "punctuation_error_rate.py",
+    "number_error_rate": _HERE / "number_error_rate.py",
+    "name_error_rate": _HERE / "name_error_rate.py",
+}
+
 
 def compute_metrics(names: Iterable[str], references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
     """Compute metrics by name over texts that are normalised already.

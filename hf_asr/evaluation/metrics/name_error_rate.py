@@ -1,0 +1,50 @@
+"""Name error rate as a metric of the ``evaluate`` library, loadable offline by this file's path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+
+from hf_asr.evaluation.texts import score_texts
+from hf_asr.evaluation.wording import names
+
+_DESCRIPTION = """
+Share of the references' words with a capital inside a sentence that were substituted or left out, found before
+normalising. None where there are none. In German these are all nouns.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: list of hypotheses, one text an utterance.
+    references: list of references in the same order; single ones may be empty.
+    normalizer: text pipeline that both sides go through first (default "none": they are compared as they are).
+Returns:
+    name_error_rate: the rate over the whole set, a fraction, or None.
+Examples:
+    >>> metric = evaluate.load("hf_asr/evaluation/metrics/name_error_rate.py")
+    >>> metric.compute(predictions=["we met Ana and Bob"], references=["we met Anna and Bob"])
+    {'name_error_rate': 0.5}
+"""
+
+
+class NameErrorRate(evaluate.Metric):
+    """Name error rate of a set."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(
+        self, predictions: Sequence[str], references: Sequence[str], normalizer: str = "none"
+    ) -> dict[str, float | None]:
+        texts = score_texts(references, predictions, normalizer)
+        found = names(texts)
+        return {"name_error_rate": None if found is None else found["rate"]}
