@@ -43,12 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-on-regression",
         nargs="?",
         const=0.0,
-        type=float,
+        type=fraction,
         metavar="MARGIN",
         help="exit with 1 where the interval of the difference lies above MARGIN (a fraction, by default 0)",
     )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write comparison.json there")
     parser.add_argument("--json", action="store_true", help="print comparison.json on stdout")
+
+
+def fraction(text: str) -> float:
+    """Read the margin; a run's name that stands behind the option is told."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a fraction such as 0.005, found '{text}'; give it, or write the option behind both runs"
+        ) from error
 
 
 def run(options: argparse.Namespace) -> int:

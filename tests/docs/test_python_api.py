@@ -31,5 +31,5 @@ def test_the_recipe_in_python(
 def test_scores_alone(project_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(project_root)[1:]:
         exec(compile(block, "python_api.md", "exec"), {"__name__": "python_api"})
-    counts, metric = capsys.readouterr().out.splitlines()
-    assert counts.startswith("0.4 ") and "0.333" in metric
+    counts, metric, case = capsys.readouterr().out.splitlines()
+    assert counts.startswith("0.4 ") and "0.333" in metric and "0.333" in case

@@ -219,6 +219,12 @@ def test_the_verb_tells_what_is_wrong(
     assert message in capsys.readouterr().err
 
 
+def test_a_run_is_no_margin(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "--fail-on-regression", "a", "b"])
+    assert "found 'a'; give it, or write the option behind both runs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("id,reference\n1,a\n", "expected the columns id, reference"), ("", "expected the columns"), (None, "found none")],
