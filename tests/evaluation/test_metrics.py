@@ -15,7 +15,7 @@ import sacrebleu
 from hf_asr.config.arguments import METRICS as CONFIG_METRICS
 from hf_asr.errors import UserError
 from hf_asr.evaluation.counts import ErrorCounts, count_errors
-from hf_asr.evaluation.metrics import METRICS, WORDING_METRICS, compute_metrics
+from hf_asr.evaluation.metrics import ABOUT_WORDING, METRICS, compute_metrics
 from hf_asr.evaluation.metrics.corpus_bleu import corpus_bleu
 
 REFERENCES = ["the cat sat down", "", "hello", "да нет"]
@@ -44,7 +44,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, evalu
         for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
             patch.delitem(sys.modules, name)
         patch.syspath_prepend(folder)
-        yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in (METRICS | WORDING_METRICS).items()}
+        yield {name: evaluate.load(str(path), cache_dir=folder) for name, path in (METRICS | ABOUT_WORDING).items()}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -130,7 +130,7 @@ def test_the_table_of_metrics_does_not_load_evaluate() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("path", (METRICS | WORDING_METRICS).values(), ids=METRICS | WORDING_METRICS)
+@pytest.mark.parametrize("path", (METRICS | ABOUT_WORDING).values(), ids=METRICS | ABOUT_WORDING)
 def test_each_import_stands_on_its_own_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert "import evaluate" in lines

@@ -28,7 +28,7 @@ METRICS: dict[str, Path] = {
 
 # What the detailed analysis tells, as metrics of their own. They may be None, and read texts that are not normalised
 # yet, so that evaluation.metrics does not name them.
-WORDING_METRICS: dict[str, Path] = {
+ABOUT_WORDING: dict[str, Path] = {
     "case_error_rate": _HERE / "case_error_rate.py",
     "punctuation_error_rate": _HERE / "punctuation_error_rate.py",
     "number_error_rate": _HERE / "number_error_rate.py",
