@@ -22,6 +22,8 @@ EXAMPLE = (
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 GIB = 2**30
+# Seconds of a clip: noise of an hour takes 2 GiB to make.
+LONGEST = 3600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,12 +81,10 @@ def check(options: argparse.Namespace) -> None:
     for name, value in (("--model", options.model), ("--output-dir", options.output_dir)):
         if not value:
             raise UserError(f"{name}: expected one, found none; name it")
-    for name, least in (("tokens", 1), ("repeats", 1), ("clips", 1)):
+    for name, least in (("tokens", 1), ("repeats", 1), ("clips", 1), ("threads", 1), ("seed", 0)):
         given = vars(options)[name]
-        if given < least:
-            raise UserError(f"--{name}: expected {least} or more, found {given}; give a positive number")
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads: expected 1 or more, found {options.threads}; give a positive number")
+        if given is not None and given < least:
+            raise UserError(f"--{name}: expected {least} or more, found {given}; give a larger number")
     for name in ("cell-seconds", "minutes", "memory-limit", "grid-grams"):
         given = vars(options)[name.replace("-", "_")]
         if given is not None and not 0 < given < float("inf"):
@@ -158,13 +158,16 @@ def words(text: str) -> list[str]:
 
 
 def seconds(text: str) -> list[float]:
-    """Read positive numbers separated by commas."""
-    return [_positive(word, float, "seconds") for word in words(text)]
+    """Read lengths of clips separated by commas, each once."""
+    given = list(dict.fromkeys(_positive(word, float, "seconds") for word in words(text)))
+    if given and max(given) > LONGEST:
+        raise argparse.ArgumentTypeError(f"expected at most {LONGEST} seconds, found {max(given):g}; leave it out")
+    return given
 
 
 def sizes(text: str) -> list[int]:
-    """Read positive whole numbers separated by commas."""
-    return [_positive(word, int, "batch sizes") for word in words(text)]
+    """Read positive whole numbers separated by commas, each once."""
+    return list(dict.fromkeys(_positive(word, int, "batch sizes") for word in words(text)))
 
 
 def _positive(word: str, kind: Any, what: str) -> Any:

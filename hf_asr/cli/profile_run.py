@@ -53,6 +53,7 @@ def profile(options: argparse.Namespace) -> int:
         name: find_subject(name, language=language, tokenizer=options.tokenizer, seed=options.seed)
         for name in dict.fromkeys(options.model)
     }
+    check_tokens(options.tokens, subjects)
     settings = settings_of(options, variants, data)
     make_folder(options.output_dir)
     log = GridLog(options.output_dir, remembered(options, settings, subjects))
@@ -82,6 +83,18 @@ def profile(options: argparse.Namespace) -> int:
     rows = report()
     print_summary(rows, options.output_dir)
     return 0 if any(row["status"] == "measured" for row in rows) else 1
+
+
+def check_tokens(tokens: int, subjects: Mapping[str, Subject]) -> None:
+    """See that every decoder has positions for the tokens that it is made to write.
+
+    Raises:
+        UserError: One has not.
+    """
+    for name, subject in subjects.items():
+        most = subject.most_tokens
+        if most is not None and tokens > most:
+            raise UserError(f"--tokens: expected at most {most}, the positions of {name}, found {tokens}; give fewer")
 
 
 def settings_of(options: argparse.Namespace, variants: Sequence[str], data: Arguments | None) -> GridSettings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hf_asr.errors import UserError
+
 EXAMPLE = "hf-asr push runs/whisper_ru --repo my-org/whisper-small-ru --private"
 
 
@@ -33,10 +35,10 @@ def run(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from hf_asr.errors import UserError
     from hf_asr.hub.push import data_of, is_private, list_push_files, push_run
     from hf_asr.hub.secrets import check_secrets
 
+    check_repo(options.repo)
     private = is_private(options.private, data_of(options.run_dir))
     report = bool(private) if options.report is None else options.report
     files = list_push_files(options.run_dir, options.repo, report=report)
@@ -58,3 +60,18 @@ def run(options: argparse.Namespace) -> int:
         )
     console.print(Text(f"pushed to {done}"), soft_wrap=True)
     return 0
+
+
+def check_repo(name: str) -> None:
+    """See that a repository can have this name.
+
+    Raises:
+        UserError: It cannot.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"expected --repo ORG/NAME, found {name!r}: {error} Give another name.") from error

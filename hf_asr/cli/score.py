@@ -131,7 +131,7 @@ def _is_object(text: str) -> bool:
         return False
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # also brackets without an end
         return False
     return True
 

@@ -89,13 +89,17 @@ def read(data: DataArguments, split: str, drops: Drops) -> Iterator[Utterance]:
 
 
 def read_shard(path: str, data: DataArguments, drops: Drops) -> Iterator[Utterance]:
-    """Yield the clips of one shard; a cut one gives what stands before the cut."""
+    """Yield the clips of one shard; a cut one gives what stands before the cut.
+
+    Its columns are the fields of all its clips: the first may lack a speaker, or have a JSON that cannot be read.
+    """
     name = os.path.basename(path)
-    tar = plain_tar(path)
-    columns: Columns | None = None
-    for key, row, audio in _samples(tar, name, drops):
-        if columns is None:
-            columns = Columns.choose(list(row), {**data.columns, "audio": "audio"}, name, needed_roles(data))
+    samples = list(_samples(plain_tar(path), name, drops))
+    if not samples:
+        return
+    fields = list(dict.fromkeys(field for _, row, _ in samples for field in row))
+    columns = Columns.choose(fields, {**data.columns, "audio": "audio"}, name, needed_roles(data))
+    for key, row, audio in samples:
         if audio is None:
             drops.add("missing_audio", key, f"no audio beside it in {name}")
         else:
@@ -162,16 +166,19 @@ def _split_name(name: str) -> tuple[str, str]:
 def _fields(content: bytes, key: str, drops: Drops) -> dict[str, Any]:
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # also brackets without an end
         drops.add("bad_row", key, f"its JSON cannot be read: {error}")
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        drops.add("bad_row", key, f"its JSON: expected an object, found {type(found).__name__}")
+        return {}
+    return found
 
 
 def _expanded(pattern: str) -> list[str]:
     """Return the paths that a pattern of braces and stars stands for."""
     found = [pattern]
-    while braces := _BRACES.search(found[0]):
+    while found and (braces := _BRACES.search(found[0])):
         first, last = braces.groups()
         numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
         found = [path.replace(braces[0], number, 1) for path in found for number in numbers]

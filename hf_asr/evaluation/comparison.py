@@ -130,6 +130,8 @@ def pair_up(
             speakers cannot be drawn.
     """
     _check_clips(first, second)
+    if normalizer is None:
+        _check_normalizers(first, second)
     rows = {row["id"]: row for row in second.rows}
     others = [rows[row["id"]] for row in first.rows]
     counts = [_score(one, normalizer) for one in (first.rows, others)]
@@ -181,17 +183,23 @@ def _named(ids: Sequence[str]) -> str:
     return ", ".join(id or "an empty id" for id in ids[:SHOWN_IDS]) + rest
 
 
-def _other_references(first: System, second: System, counts: Sequence[ErrorCounts]) -> str:
-    pairs = zip(counts[0].ids, counts[0].reference_normalized, counts[1].reference_normalized, strict=True)
-    differing = [id for id, one, other in pairs if one != other]
-    if first.normalizer != second.normalizer:
-        return (
+def _check_normalizers(first: System, second: System) -> None:
+    """See that both were normalised alike: references without case and punctuation are the same whatever is done."""
+    if first.normalizer and second.normalizer and first.normalizer != second.normalizer:
+        raise UserError(
             f"a comparison expects one normalizer on both sides, found {first.normalizer} in {first.path} and "
             f"{second.normalizer} in {second.path}; say --normalizer NAME to score both anew"
         )
+
+
+def _other_references(first: System, second: System, counts: Sequence[ErrorCounts]) -> str:
+    pairs = zip(counts[0].ids, counts[0].reference_normalized, counts[1].reference_normalized, strict=True)
+    differing = [id for id, one, other in pairs if one != other]
+    unknown = " (how they were normalised is not known for both: --normalizer NAME scores both anew)"
+    told = unknown if first.normalizer is None or second.normalizer is None else ""
     return (
         f"a comparison expects the same references on both sides, found other ones for {len(differing)} clips "
-        f"({_named(differing)}); score both models on one split"
+        f"({_named(differing)}); score both models on one split{told}"
     )
 
 

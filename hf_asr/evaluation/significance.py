@@ -10,6 +10,7 @@ speech recognition algorithms", ICASSP 1989; its segments: Pallett, Fisher and F
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -106,7 +107,9 @@ class MatchedPairs:
         segments: Stretches of speech in which at least one system errs.
         mean: Mean over them of the second system's errors minus the first one's.
         z: The mean over its standard error; 0 where nothing differs.
-        p_value: Two-sided, of the normal distribution: trust it from about 50 segments on.
+        p_value: Two-sided, of the normal distribution: trust it from about 50 segments on. Where all segments differ
+            alike, which leaves no standard error, it is the sign test's, and z is what the normal distribution has
+            for it.
     """
 
     segments: int
@@ -133,8 +136,11 @@ def matched_pairs(before: ErrorCounts, after: ErrorCounts) -> MatchedPairs:
     differences = sums[1] - sums[0]
     mean, number = float(differences.mean()), len(differences)
     error = float(differences.std(ddof=1)) / math.sqrt(number) if number > 1 else 0.0
-    z = mean / error if error else 0.0
-    return MatchedPairs(number, mean, z, 2 * NormalDist().cdf(-abs(z)) if error else 1.0)
+    if error:
+        return MatchedPairs(number, mean, mean / error, 2 * NormalDist().cdf(-abs(mean / error)))
+    p_value = max(0.5 ** (number - 1), sys.float_info.min) if mean else 1.0
+    z = math.copysign(NormalDist().inv_cdf(p_value / 2), mean) if p_value < 1 else 0.0
+    return MatchedPairs(number, mean, z, p_value)
 
 
 def _marks(counts: ErrorCounts) -> tuple[NDArray[np.int64], Floats]:

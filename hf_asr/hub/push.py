@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.constants import is_offline_mode
 
 from hf_asr.config.arguments import HubArguments
 from hf_asr.errors import UserError
-from hf_asr.hub.run_files import LOCAL_MODEL, PushFile, list_push_files
+from hf_asr.hub.run_files import LOCAL_MODEL, PushFile, list_push_files, read_run_file
 from hf_asr.hub.secrets import check_secrets
 from hf_asr.hub.sending import send
 
@@ -84,7 +83,10 @@ def data_of(run_dir: Path) -> Mapping[str, Any]:
     path = run_dir / "config.yaml"
     if not path.is_file():
         return {"corpus": "manifest"}
-    data: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")).get("data") or {}
+    config = read_run_file(path)
+    if not isinstance(config, Mapping):
+        raise UserError(f"expected the sections of a run in {path}, found none; put back the run's own")
+    data: Mapping[str, Any] = config.get("data") or {}
     return data
 
 

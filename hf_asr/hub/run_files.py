@@ -105,13 +105,13 @@ def model_files(folder: Path, prefix: str = "") -> Iterator[PushFile]:
     for path in sorted(folder.iterdir()):
         if _matches(path, MODEL_FILES):
             scrubbed = _matches(path, SCRUBBED)
-            content = json_bytes(public_value(_json_of(path))) if scrubbed else None
+            content = json_bytes(public_value(read_run_file(path))) if scrubbed else None
             yield PushFile(f"{prefix}{path.name}", path, content)
 
 
 def public_config(path: Path) -> PushFile:
     """Return a run's ``config.yaml`` as it may be published."""
-    values = public_value(yaml.safe_load(path.read_text(encoding="utf-8")))
+    values = public_value(read_run_file(path))
     return PushFile("config.yaml", path, yaml.safe_dump(values, allow_unicode=True, sort_keys=False).encode())
 
 
@@ -120,10 +120,10 @@ def _texts(run_dir: Path, card: Path, results: Path, repo: str) -> Iterator[Push
     if repo:
         text = text.replace(f'"{LOCAL_MODEL}"', f'"{repo}"')
     yield PushFile("README.md", card, text.encode())
-    yield PushFile("test_results.json", results, json_bytes(public_value(_json_of(results))))
+    yield PushFile("test_results.json", results, json_bytes(public_value(read_run_file(results))))
     for name in RUN_TEXTS:
         if (run_dir / name).is_file():
-            yield PushFile(name, run_dir / name, json_bytes(public_value(_json_of(run_dir / name))))
+            yield PushFile(name, run_dir / name, json_bytes(public_value(read_run_file(run_dir / name))))
     if (run_dir / "config.yaml").exists():
         yield public_config(run_dir / "config.yaml")
 
@@ -148,7 +148,7 @@ def _without_places(page: str, run_dir: Path) -> str:
     folders = {str(Path.home()), str(run_dir.resolve()), os.getcwd()}
     config = run_dir / "config.yaml"
     if config.is_file():
-        folders |= set(_absolute_paths(yaml.safe_load(config.read_text(encoding="utf-8"))))
+        folders |= set(_absolute_paths(read_run_file(config)))
     for folder in sorted(folders, key=len, reverse=True):
         if len(folder) > 1:
             page = page.replace(folder, last_part(folder))
@@ -170,8 +170,19 @@ def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
     return path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
-def _json_of(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_run_file(path: Path) -> Any:
+    """Return what a JSON or YAML file of a run holds.
+
+    Raises:
+        UserError: It is not whole.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"expected a whole file, found {path} that cannot be read ({error}); put back the run's own, then push again"
+        ) from error
 
 
 def json_bytes(value: Any) -> bytes:

@@ -52,9 +52,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--compare: expected a profile.json, found {path}: {error}; give another") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {*KEY, "status"} <= row.keys() for row in rows):
-        raise UserError(f"--compare: expected a profile.json (a list of rows), found something else in {path}")
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise UserError(
+            f"--compare: expected a profile.json (a list of rows), found something else in {path}; give another"
+        )
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Tell whether something is a row; figures that a version before did not have may be missing."""
+    if not isinstance(row, dict) or not {*KEY, "status"} <= row.keys():
+        return False
+    numbers = all(isinstance(row.get(name, 0), int | float | None) for name in FIGURES)
+    return numbers and (row["status"] != "measured" or {"n", "latency_seconds", "latency_quartiles"} <= row.keys())
 
 
 def _lines(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:

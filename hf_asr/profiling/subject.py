@@ -30,6 +30,8 @@ from hf_asr.utterance import Seconds
 STAGED = ("whisper", "speech2text", "moonshine", "ctc")
 # Windows whose cost is that of one: what no Whisper hears beyond.
 WINDOWED = ("whisper",)
+# What configs call the number of a decoder's positions.
+POSITIONS = ("max_target_positions", "max_position_embeddings")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class Subject:
     def has_decoder(self) -> bool:
         """Whether it writes token by token."""
         return bool(self.config.is_encoder_decoder)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens that its decoder has positions for; None without a decoder, or without a bound."""
+        named = self.config.to_dict() if self.has_decoder else {}
+        return next((named[name] for name in POSITIONS if name in named), None)
 
     @property
     def long_form(self) -> bool:
