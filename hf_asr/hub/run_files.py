@@ -181,7 +181,7 @@ def read_run_file(path: Path) -> Any:
         return yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(
-            f"expected a whole file, found {path} that cannot be read ({error}); put back the run's own, then push again"
+            f"expected a whole file, found {path} that cannot be read ({error}); put back the run's own"
         ) from error
 
 

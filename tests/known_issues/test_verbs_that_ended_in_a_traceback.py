@@ -52,9 +52,7 @@ def test_brackets_without_an_end_are_text_to_score(tmp_path: Path, capsys: pytes
     ],
     ids=["seed", "threads", "durations"],
 )
-def test_options_of_profile(
-    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_of_profile(more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in told([*WORDS, *more, "--output-dir", str(tmp_path)], capsys)
 
 
