@@ -54,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
     overrides = [word for word in options.config if is_override(word)] + options.overrides
     if not files:
         raise UserError("--config: expected a YAML file, found none; name that of a run")
-    if not options.shard_mb > 0:
-        raise UserError(f"--shard-mb: expected more than 0, found {options.shard_mb:g}. 256 is usual.")
+    if not 0 < options.shard_mb < float("inf"):
+        raise UserError(f"--shard-mb: expected a number above 0, found {options.shard_mb:g}. 256 is usual.")
+    if options.num_proc is not None and options.num_proc < 1:
+        raise UserError(f"--num-proc: expected 1 or more, found {options.num_proc}. Leave it out for one each core.")
     arguments = load_arguments(files, overrides)
     seed, data = arguments.experiment.seed, replace(arguments.data, streaming=False)
     settings = ShardSettings(options.format, options.codec, options.shard_mb, options.order, seed)

@@ -52,6 +52,10 @@ def cache_folder(kind: str) -> Path:
     return (Path(root) if root else Path.home() / ".cache" / "hf_asr") / kind
 
 
+class DamagedArchive(UserError):
+    """An archive that was cut or is none: where there are others, they are read."""
+
+
 def file_key(path: str | os.PathLike[str]) -> str:
     """Return a name for a file's present state: it changes with its place, size and time of change."""
     status = os.stat(path)
@@ -68,14 +72,15 @@ def plain_tar(path: str | os.PathLike[str]) -> Path:
     """Return an uncompressed .tar of an archive: itself, or a .tar.gz decompressed into the cache, once.
 
     Raises:
-        UserError: The archive is missing, damaged or of another kind, or its content does not fit on the disk.
+        DamagedArchive: It is cut, damaged or of another kind.
+        UserError: It is missing, or its content does not fit on the disk.
     """
     archive = check_file(path, "a .tar or .tar.gz archive")
     with open(archive, "rb") as file:
         head = file.read(262)
     if head[:2] != _GZIP_MAGIC:
-        if head[257:262] != b"ustar":
-            raise UserError(f"expected a .tar or .tar.gz archive at {archive}, found another kind of file")
+        if head[257:262] != b"ustar" and head != bytes(262):  # zeros: one without members
+            raise DamagedArchive(f"expected a .tar or .tar.gz archive at {archive}, found another kind of file")
         return archive
     target = cache_folder("archives") / f"{archive.name.split('.')[0]}-{file_key(archive)}.tar"
     try:
@@ -165,7 +170,7 @@ def _decompress(archive: Path, target: Path) -> None:
             _copy_unpacked(packed, unpacked, archive)
         os.replace(part, target)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{archive} is cut or damaged ({error}); fetch the archive again") from error
+        raise DamagedArchive(f"{archive} is cut or damaged ({error}); fetch the archive again") from error
     finally:
         part.unlink(missing_ok=True)
 

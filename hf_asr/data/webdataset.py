@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_asr.config.arguments import DataArguments
-from hf_asr.data.archives import plain_tar
+from hf_asr.data.archives import DamagedArchive, plain_tar
 from hf_asr.data.columns import SPLIT_NAMES, Columns, leaves_folder, unique_ids
 from hf_asr.data.listing import needed_roles
 from hf_asr.data.remote import is_remote
@@ -89,12 +89,17 @@ def read(data: DataArguments, split: str, drops: Drops) -> Iterator[Utterance]:
 
 
 def read_shard(path: str, data: DataArguments, drops: Drops) -> Iterator[Utterance]:
-    """Yield the clips of one shard; a cut one gives what stands before the cut.
+    """Yield the clips of one shard; a cut one gives what stands before the cut, a cut .tar.gz or one of no bytes none.
 
     Its columns are the fields of all its clips: the first may lack a speaker, or have a JSON that cannot be read.
     """
     name = os.path.basename(path)
-    samples = list(_samples(plain_tar(path), name, drops))
+    try:
+        tar = plain_tar(path)
+    except DamagedArchive as error:
+        drops.add("truncated_shard", name, str(error))
+        return
+    samples = list(_samples(tar, name, drops))
     if not samples:
         return
     fields = list(dict.fromkeys(field for _, row, _ in samples for field in row))

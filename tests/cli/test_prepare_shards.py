@@ -53,7 +53,9 @@ def test_the_readme_names_shards_and_the_way_to_train_from_them(
     ("words", "told"),
     [
         ([], "--config: expected a YAML"),
-        (["--config", "{config}", "--shard-mb", "0"], "--shard-mb: expected more than 0"),
+        (["--config", "{config}", "--shard-mb", "0"], "--shard-mb: expected a number above 0"),
+        (["--config", "{config}", "--shard-mb", "inf"], "--shard-mb: expected a number above 0"),
+        (["--config", "{config}", "--num-proc", "0"], "--num-proc: expected 1 or more, found 0"),
         (["--config", "{config}", "data.path=nowhere.csv"], "nowhere.csv"),
     ],
 )

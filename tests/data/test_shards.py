@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import tarfile
@@ -116,6 +117,34 @@ def test_a_truncated_tar_gives_what_stands_before_the_cut(tmp_path: Path, cut: s
     for _ in range(2):  # also when it is listed already
         with pytest.raises(UserError, match=r"on_bad_clip=raise: .*train-001\.tar.*truncated_shard"):
             list(opened(tars(tmp_path), on_bad_clip="raise"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "found another kind of file"), (b"<html>Sign in</html>", "another kind"), (bytes(10_240), "")],
+    ids=["no bytes", "a page", "no members"],
+)
+def test_a_shard_without_clips_is_passed_over(tmp_path: Path, content: bytes, told: str) -> None:
+    make_tars(tmp_path, 2, 3)
+    (tmp_path / "train-000.tar").write_bytes(content)
+    stream = opened(tars(tmp_path))
+    assert sorted(ids(stream)) == [clip(index)[0] for index in range(3, 6)]
+    dropped = stream.take_drops()
+    assert len(dropped) == bool(told)
+    assert all(name == "train-000.tar" and error.startswith("truncated_shard: ") for name, error in dropped)
+    assert all(told in error for _, error in dropped)
+
+
+def test_a_cut_gzip_of_a_shard_is_passed_over(tmp_path: Path) -> None:
+    make_tars(tmp_path, 2, 3)
+    path = tmp_path / "train-000.tar"
+    packed = gzip.compress(path.read_bytes())
+    path.unlink()
+    (tmp_path / "train-000.tar.gz").write_bytes(packed[: len(packed) // 2])
+    stream = opened(tars(tmp_path))
+    assert sorted(ids(stream)) == [clip(index)[0] for index in range(3, 6)]
+    ((name, error),) = stream.take_drops()
+    assert name == "train-000.tar.gz" and "is cut or damaged" in error
 
 
 def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
