@@ -39,8 +39,8 @@ WARM_BELOW: Seconds = 3.0
 FEWEST = 3
 # The fewest are taken within so many times a cell's seconds; beyond it fewer are, down to one.
 STRETCH = 4
-# Batch 1 is where percentiles are asked for.
-MOST_OF_ONE = 20
+# Batch 1 is where percentiles are asked for: so many times the samples of others.
+MORE_OF_ONE = 4
 # What running a model raises for reasons of its own: shapes, kernels, compilers, memory.
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError, MemoryError, OSError, AssertionError)
 
@@ -58,7 +58,7 @@ class GridSettings:
         dtypes: Types of the weights, for variants that do not set their own.
         variants: Keys of ``VARIANTS``.
         tokens: Tokens that a decoder writes in the speed rows.
-        repeats: Samples of a cell at most.
+        repeats: Samples of a cell at most; four times as many of batch 1.
         cell_seconds: Time for a cell's samples, within which there are as many as fit; four times as long for three.
         seed: Of weights and clips.
         threads: Threads of a CPU.
@@ -235,7 +235,7 @@ class Grid:
     def _times(self, cell: Cell, forecast: Seconds) -> int:
         if forecast > ONCE_ABOVE:
             return 1
-        most = max(self.settings.repeats, MOST_OF_ONE if cell.batch_size == 1 else 0)
+        most = self.settings.repeats * (MORE_OF_ONE if cell.batch_size == 1 else 1)
         fitting = int(self.settings.cell_seconds / max(forecast, 1e-9))
         stretched = int(STRETCH * self.settings.cell_seconds / max(forecast, 1e-9))
         fewest = max(1, min(FEWEST, self.settings.repeats, stretched))
