@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from helpers.held_lock import held_by_another
 from helpers.tiny_training import build_rows, logged, make_trainer
+from rich.console import Console
 from transformers import TrainerCallback
 
 from hf_asr.data.stream import Stream
@@ -22,7 +24,7 @@ from hf_asr.errors import UserError
 from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
 from hf_asr.features.streamed import FILLER_ROW, StreamRows
 from hf_asr.files import lock_run
-from hf_asr.training.callbacks import RichProgress
+from hf_asr.training import callbacks
 from hf_asr.training.preemption import STOPPED, SaveWhenStopped
 from hf_asr.training.trainer import SpeechTrainer
 
@@ -132,16 +134,15 @@ def test_a_stream_that_is_not_as_long_as_it_said(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.parametrize("told", [9, 13, 30])
-def test_the_progress_bar_ends_where_training_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: int
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
-    monkeypatch.setenv("COLUMNS", "120")
+def test_the_progress_bar_ends_where_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int) -> None:
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, force_interactive=True, width=120)
+    monkeypatch.setattr(callbacks, "Console", lambda **kind: terminal)
     trainer = trainer_of(tmp_path, told=told, save_strategy="no")
-    trainer.add_callback(RichProgress())
+    trainer.add_callback(callbacks.RichProgress())
     trainer.train()
     steps = trainer.state.global_step
-    shown = re.findall(r"(\d+)/(\d+)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err))
+    shown = re.findall(r"(\d+)/(\d+)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()))
     assert (str(steps), str(steps)) == shown[-1]
     assert [int(step) for step, _ in shown] == sorted(int(step) for step, _ in shown)
 
