@@ -37,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", type=words, default=["float32"], metavar="TYPE", help=f"of the weights: {', '.join(DTYPES)}")
     add("--variants", type=words, default=["sdpa"], metavar="NAME,NAME", help="how models are run (sdpa); `all`: every")
     add("--tokens", type=int, default=32, metavar="N", help="that a decoder writes in speed rows (%(default)s)")
-    add("--repeats", type=int, default=5, metavar="N", help="samples of a cell at most (%(default)s; batch 1: four times as many)")
+    add(
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="samples of a cell at most (%(default)s; batch 1: 4 times that)",
+    )
     add("--cell-seconds", type=float, default=10.0, metavar="S", help="time for a cell's samples (%(default)s)")
     add("--minutes", type=float, metavar="N", help="for the whole grid: then fewer samples a cell, never less than one")
     add("--threads", type=int, default=None, metavar="N", help="of the CPU (by default torch's own choice)")
