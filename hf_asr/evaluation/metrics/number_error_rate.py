@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import datasets
 import evaluate
 
+from hf_asr.evaluation.metrics.description import describe
 from hf_asr.evaluation.texts import score_texts
 from hf_asr.evaluation.wording import numbers
 
@@ -32,14 +32,7 @@ class NumberErrorRate(evaluate.Metric):
     """Number error rate of a set."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
+        return describe(_DESCRIPTION, _KWARGS_DESCRIPTION)
 
     def _compute(
         self, predictions: Sequence[str], references: Sequence[str], normalizer: str = "none"
