@@ -187,7 +187,7 @@ def test_every_key_is_on_its_page(project_root: Path) -> None:
     assert [item.name for item in fields(LadderArguments) if f"`ladder.{item.name}`" not in page] == []
 
 
-@pytest.mark.parametrize("name", ["freezing", "classifier_optimizations", "training_loop"])
+@pytest.mark.parametrize("name", ["freezing", "classifier_optimizations", "training_loop", "windows"])
 def test_the_shipped_ladders_plan_their_runs(project_root: Path, tmp_path: Path, name: str) -> None:
     recipes = project_root / "recipes"
     base = "classifier/emotion" if name.startswith("classifier") else "whisper/gigaspeech_s"
@@ -208,3 +208,18 @@ def test_the_freezing_ladder_is_the_one_of_the_requirements(project_root: Path) 
     assert found["last_encoder_layers"].freeze.last_n_encoder_layers == 4
     assert found["lora"].peft.method == "lora"
     assert len({run.training["learning_rate"] for run in found.values()}) == 4
+
+
+def test_the_windows_ladder_decodes_every_row_by_the_full_window(project_root: Path) -> None:
+    recipes = project_root / "recipes"
+    ladder = load_ladder([recipes / "whisper/gigaspeech_s.yaml", recipes / "ladders/windows.yaml"])
+    assert {run.evaluation.window for run in ladder.runs.values()} == {"full"}
+    found = {row.name: ladder.runs[f"{row.folder}-seed42"] for row in ladder.rows}
+    assert {name: run.model.window for name, run in found.items()} == {
+        "base": "full",
+        "thinned": "thinned",
+        "thinned_stride_5": "thinned",
+        "clip": "clip",
+        "pack": "full",
+    }
+    assert [name for name, run in found.items() if run.data.pack] == ["pack"]

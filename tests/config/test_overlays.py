@@ -18,7 +18,7 @@ RUNS = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name not i
 
 def test_there_is_one_for_each_kind_of_hardware() -> None:
     assert {path.stem for path in PRESETS} == {"cpu", "colab_t4", "gpu_12gb", "gpu_24gb", "gpu_80gb"}
-    assert {path.stem for path in LADDERS} >= {"freezing", "classifier_optimizations", "training_loop"}
+    assert {path.stem for path in LADDERS} >= {"freezing", "classifier_optimizations", "training_loop", "windows"}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
