@@ -106,11 +106,11 @@ def of_condition(clips: Sequence[GateClip], condition: str, noise_db: float) -> 
     return list(clips) if condition == "clean" else joined(clips)
 
 
-def joined(clips: Sequence[GateClip]) -> list[GateClip]:
-    """Join neighbours of one speaker, each clip once, as long as they stay within the lengths of ``LONG_SECONDS``."""
+def joined(clips: Sequence[GateClip], lengths: Sequence[float] = LONG_SECONDS) -> list[GateClip]:
+    """Join neighbours of one speaker, each clip once, as long as they stay within ``lengths``, taken in turn."""
     groups: list[list[GateClip]] = []
     for clip in sorted(clips, key=lambda clip: (clip.speaker, clip.id)):
-        target = LONG_SECONDS[(len(groups) - 1) % len(LONG_SECONDS)]
+        target = lengths[(len(groups) - 1) % len(lengths)]
         last = groups[-1] if groups else []
         fits = sum(part.seconds for part in last) + clip.seconds <= target
         if last and last[0].speaker == clip.speaker and fits:

@@ -204,8 +204,8 @@ def _shown(found: Mapping[str, float], factor: float, digits: int) -> str:
     return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def read_runs(folders: Sequence[str]) -> dict[int, RunScores]:
-    """Return seed to scores of finished runs.
+def read_runs(folders: Sequence[str], scored: str) -> dict[int, RunScores]:
+    """Return seed to scores of finished runs, from the folder ``scored`` in each.
 
     Raises:
         UserError: One is not finished, was not decoded by the full window, or two have one seed.
@@ -214,7 +214,7 @@ def read_runs(folders: Sequence[str]) -> dict[int, RunScores]:
 
     scores: dict[int, RunScores] = {}
     for folder in folders:
-        test = Path(folder) / "test"
+        test = Path(folder) / scored
         window = read_results(test).get("window")
         if window != "full":
             raise UserError(f"{folder}: expected a test decoded by the full window, found {window}. Evaluate it so.")
@@ -258,13 +258,13 @@ def compare_runs(name: str, full: Mapping[int, RunScores], other: Mapping[int, R
 
 def gate_b(options: argparse.Namespace) -> int:
     """Compare finished runs."""
-    full = read_runs(options.full)
+    full = read_runs(options.full, options.test)
     rows = []
     for given in options.other:
         name, found, folders = given.partition("=")
         if not found:
             raise UserError(f"--other: expected NAME=RUN,RUN ..., found {given}.")
-        rows.append(compare_runs(name, full, read_runs(folders.split(","))))
+        rows.append(compare_runs(name, full, read_runs(folders.split(","), options.test)))
     print(HEADER_B)
     for row in rows:
         counts = f"{len(row['seeds']):>6}{row['clips']:>7}{row['speakers']:>5}{row['wer_full']:>10.4f}"
@@ -305,6 +305,7 @@ def parser() -> argparse.ArgumentParser:
     b = gates.add_parser("b", help="finished runs against finished runs of the full window")
     b.add_argument("--full", nargs="+", required=True, metavar="RUN", help="run folders, one a seed")
     b.add_argument("--other", action="append", required=True, metavar="NAME=RUN,RUN", help="a variant's run folders")
+    b.add_argument("--test", default="test", metavar="NAME", help="folder of a run that has the scores (default: test)")
     b.add_argument("--output", type=Path, help="write the rows as JSON")
     b.set_defaults(run=gate_b)
     return top

@@ -151,6 +151,39 @@ def test_gate_b_pools_seeds(gates: ModuleType, tmp_path: Path, capsys: pytest.Ca
     assert row["seeds"] == [1, 2, 3] and row["speakers"] == 8 and not row["enough"] and row["passes"]
 
 
+def test_gate_b_reads_another_test(gates: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [finished(tmp_path / name, 1, 10) for name in ("full", "pack")]
+    given = ["b", "--full", str(runs[0]), "--other", f"pack={runs[1]}", "--test", "test_long"]
+    assert gates.main(given) == 2 and "test_long" in capsys.readouterr().err
+    for run in runs:
+        (run / "test").rename(run / "test_long")
+    assert gates.main(given) == 0
+
+
+def test_long_clips_are_joined_of_neighbours(
+    gates: ModuleType, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    join, gate_clips = importlib.import_module("join_clips"), importlib.import_module("gate_clips")
+    given = ["--config", str(config), "--output", str(tmp_path / "joined"), "--seconds", "5"]
+    assert join.main(given) == 0 and "joined.yaml: " in capsys.readouterr().out
+    both = [str(config), str(tmp_path / "joined" / "joined.yaml")]
+    short, long = (
+        gate_clips.read_clips(gate_clips.configuration(files, []), "test", None) for files in (both[:1], both)
+    )
+    assert len(long) > 1 and all(clip.seconds <= 5 for clip in long)
+    of = {clip.id: clip for clip in short}
+    with (tmp_path / "joined" / "manifest.tsv").open(newline="") as file:
+        rows = list(csv.DictReader(file, dialect="excel-tab"))
+    assert len(rows) == len(long)
+    for row in rows:
+        (clip,) = [clip for clip in long if row["path"] in str(clip.audio[0].path)]
+        parts = [of[name] for name in row["id"].split("+")]
+        assert len(parts) > 1 and {part.speaker for part in parts} == {row["speaker"]}
+        assert row["text"] == " ".join(part.text for part in parts)
+        np.testing.assert_allclose(clip.samples(), np.concatenate([part.samples() for part in parts]), atol=2e-4)
+    assert join.main([*given[:2], "data.path=nowhere", *given[2:]]) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
