@@ -237,6 +237,12 @@ class FeatureArguments:
         choices=("auto",),
         bounds=AT_LEAST_1,
     )
+    device: str = option(
+        "cpu",
+        "Where the cache's log-mel spectrograms are computed; `auto` takes a GPU where there is one, for many clips "
+        "at once, and `num_proc` threads decode.",
+        choices=("cpu", "auto"),
+    )
     bank: str = option(
         "off",
         "Keep a frozen encoder's states (of a Whisper or a classifier) on disk and reuse them every epoch; `auto` does "

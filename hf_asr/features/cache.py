@@ -10,7 +10,6 @@ Features are kept as bytes: reading one row takes 25 us, against 190 us as a lis
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,9 @@ from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.fingerprint import rows_hash
-from hf_asr.features.storage import only_one, renamed_when_whole, sync
+from hf_asr.features.storage import disk_error, only_one, renamed_when_whole, sync
 from hf_asr.features.streamed import StreamRows
+from hf_asr.features.together import Together, encoding_together, gpu_for
 from hf_asr.utterance import Drops, Seconds
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,10 @@ def encode_row(row: Mapping[str, Any], encoder: ClipEncoder, on_bad_clip: str) -
     Raises:
         UserError: It cannot be encoded and ``on_bad_clip`` is ``raise``.
     """
-    encoded = encoder(row)
+    return _accepted(encoder(row), on_bad_clip)
+
+
+def _accepted(encoded: dict[str, Any], on_bad_clip: str) -> dict[str, Any]:
     if encoded["error"] and on_bad_clip == "raise":
         raise _bad_clip(encoded["id"], encoded["error"])
     return encoded
@@ -250,34 +254,46 @@ def _write(
     features: FeatureArguments,
     on_bad_clip: str,
 ) -> None:
-    processes = num_processes(features, len(split.rows))
-    logger.info("features of %s: encoding %d clips with %d processes", split.name, len(split.rows), processes)
-    table = split.rows.map(
-        _encode_batch,
-        batched=True,
-        batch_size=BATCH_ROWS,
-        writer_batch_size=BATCH_ROWS,
-        num_proc=processes if processes > 1 else None,
-        fn_kwargs={"encoder": encoder, "on_bad_clip": on_bad_clip, "main_process": os.getpid()},
-        remove_columns=split.rows.column_names,
-        features=stored_features(encoder.labeller.dtype, joint=encoder.joining is not None),
-        cache_file_name=str(folder / "features.arrow"),
-        load_from_cache_file=False,
-        new_fingerprint=uuid.uuid4().hex,
-        desc=f"features of {split.name}",
-    )
+    gpu, workers = gpu_for(encoder, features.device), num_processes(features, len(split.rows))
+    ways = f"{workers} processes" if gpu is None else f"{workers} threads and {gpu}"
+    logger.info("features of %s: encoding %d clips with %s", split.name, len(split.rows), ways)
+    with nullcontext() if gpu is None else encoding_together(encoder, gpu, workers) as together:
+        table = split.rows.map(
+            _encode_batch,
+            batched=True,
+            batch_size=BATCH_ROWS,
+            writer_batch_size=BATCH_ROWS,
+            num_proc=workers if workers > 1 and gpu is None else None,
+            fn_kwargs={
+                "encoder": encoder,
+                "on_bad_clip": on_bad_clip,
+                "main_process": os.getpid(),
+                "together": together,
+            },
+            remove_columns=split.rows.column_names,
+            features=stored_features(encoder.labeller.dtype, joint=encoder.joining is not None),
+            cache_file_name=str(folder / "features.arrow"),
+            load_from_cache_file=False,
+            new_fingerprint=uuid.uuid4().hex,
+            desc=f"features of {split.name}",
+        )
     _write_manifest(folder, table, encoder, settings)
 
 
 def _encode_batch(
-    batch: Mapping[str, list[Any]], encoder: ClipEncoder, on_bad_clip: str, main_process: int
+    batch: Mapping[str, list[Any]],
+    encoder: ClipEncoder,
+    on_bad_clip: str,
+    main_process: int,
+    together: Together | None = None,
 ) -> dict[str, list[Any]]:
     if os.getpid() != main_process:
         torch.set_num_threads(1)  # a worker has one core: more threads than cores were 10 to 20 times slower
         if os.getppid() != main_process:
             raise SystemExit("the process that wanted these features is gone")
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    encoded = [encode_row(row, encoder, on_bad_clip) for row in rows]
+    found = [encoder(row) for row in rows] if together is None else together(rows)
+    encoded = [_accepted(one, on_bad_clip) for one in found]
     names = STORED if encoder.joining is None else (*STORED, FRAMES[1])
     columns = {name: [row[name] for row in encoded] for name in names}
     return columns | {name: [frames.tobytes() for frames in columns[name]] for name in FRAMES if name in names}
@@ -358,21 +374,6 @@ def _check_disk(folder: Path, split: Split, encoder: ClipEncoder) -> None:
 def _needed_bytes(split: Split, encoder: ClipEncoder) -> int:
     durations = [duration for duration in split.rows["duration"] if duration is not None]
     return forecast_bytes(sum(durations), len(split.rows), encoder)
-
-
-def disk_error(error: OSError, folder: Path, needed: int = 0) -> Exception:
-    """Return what to raise for a failed write: a message where the user can do something about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        found = "the disk is full"
-    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        found = f"it cannot be written ({error.strerror})"
-    else:
-        return error
-    size = f"{needed / 1e6:,.1f} MB " if needed else ""
-    return UserError(
-        f"features.cache_dir: expected room to write {size}in {folder}, found that {found}; what was begun is removed. "
-        "Set features.cache_dir (or HF_ASR_CACHE) to another place, or features.cache=false to encode on the fly."
-    )
 
 
 def _bad_clip(id: str, error: str) -> UserError:

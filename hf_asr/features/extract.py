@@ -66,9 +66,7 @@ def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
     Returns:
         (M, F) float32, M counting every frame whose STFT window touches a sample.
     """
-    assert len(samples) > 0, "a clip without samples has no spectrogram"
-    touched = min((len(samples) + extractor.n_fft // 2 - 1) // extractor.hop_length + 1, extractor.nb_max_frames)
-    length = min(touched * extractor.hop_length + extractor.n_fft, extractor.n_samples)
+    touched, length = extent(samples, extractor)
     if not extractor.dither:
         return np.ascontiguousarray(spectrogram(samples, length, extractor)[:touched])
     outputs = extractor(
@@ -80,6 +78,13 @@ def log_mel(samples: np.ndarray, extractor: LogMelExtractor) -> np.ndarray:
         return_tensors="np",
     )
     return np.ascontiguousarray(outputs["input_features"][0][:, :touched].T)
+
+
+def extent(samples: np.ndarray, extractor: LogMelExtractor) -> tuple[int, int]:
+    """Return the frames whose STFT window touches a sample, and how many samples are looked at for them."""
+    assert len(samples) > 0, "a clip without samples has no spectrogram"
+    touched = min((len(samples) + extractor.n_fft // 2 - 1) // extractor.hop_length + 1, extractor.nb_max_frames)
+    return touched, min(touched * extractor.hop_length + extractor.n_fft, extractor.n_samples)
 
 
 def padding_value(features: np.ndarray) -> float:
@@ -293,18 +298,23 @@ class ClipEncoder:
         Returns:
             What :meth:`encode` returns; without features and labels when the audio cannot be read.
         """
-        try:
-            samples = prepare(AudioRef(**row["audio"]), self.level, self.trim_silence)
-        except BrokenAudio as error:
-            return self._failed(row, 0.0, f"broken_audio: {error}")
-        return self.encode(row, samples)
+        samples = self.samples(row)
+        return self.failed(row, 0.0, samples) if isinstance(samples, str) else self.encode(row, samples)
 
-    def encode(self, row: Mapping[str, Any], samples: np.ndarray) -> dict[str, Any]:
+    def samples(self, row: Mapping[str, Any]) -> np.ndarray | str:
+        """Return a row's audio, decoded and prepared: (T,) float32 at 16 kHz, or why it cannot be read."""
+        try:
+            return prepare(AudioRef(**row["audio"]), self.level, self.trim_silence)
+        except BrokenAudio as error:
+            return f"broken_audio: {error}"
+
+    def encode(self, row: Mapping[str, Any], samples: np.ndarray, exact: np.ndarray | None = None) -> dict[str, Any]:
         """Encode a row whose audio is already decoded and prepared.
 
         Args:
             row: A row; its ``audio`` is not looked at.
             samples: (T,) float32 at 16 kHz.
+            exact: Its features (M, F) in float32 where they are known; by default the front end computes them.
 
         Returns:
             ``id``, ``text``, ``label`` (as the corpus has them), ``speaker``, ``duration`` (seconds, prepared),
@@ -312,15 +322,16 @@ class ClipEncoder:
             "reason: detail" with (0, F) features and no labels.
         """
         seconds = len(samples) / SAMPLE_RATE
-        problem = self._length_problem(seconds)
+        problem = self.length_problem(seconds)
         if problem:
-            return self._failed(row, seconds, problem)
+            return self.failed(row, seconds, problem)
         labels = self.labeller(row)
-        exact = self.front_end(samples)
+        if exact is None:
+            exact = self.front_end(samples)
         features = exact.astype(self.store_dtype)
         problem = self.labeller.problem(row, labels, len(features))
         if problem and (self.learns or not self.labeller.writes_text):
-            return self._failed(row, seconds, problem)
+            return self.failed(row, seconds, problem)
         encoded = _encoded(row, seconds, features, [NOT_LEARNT] if problem else list(labels), "")
         if self.joining is not None:
             encoded["joint"] = self.joining.context(samples, exact).astype(self.store_dtype)
@@ -347,7 +358,8 @@ class ClipEncoder:
         front_end = self.front_end
         return front_end.frames_per_second * front_end.feature_size * np.dtype(self.store_dtype).itemsize
 
-    def _length_problem(self, seconds: float) -> str:
+    def length_problem(self, seconds: float) -> str:
+        """Tell when a clip of so many seconds is not taken: "reason: detail", else nothing."""
         window = self.front_end.longest_seconds
         longest = min(self.max_seconds, window)
         if seconds == 0 or seconds < self.min_seconds - TOLERANCE_SECONDS:
@@ -357,7 +369,8 @@ class ClipEncoder:
             return f"too_long: {seconds:.2f} s, {limit} is {longest:g}"
         return ""
 
-    def _failed(self, row: Mapping[str, Any], seconds: float, error: str) -> dict[str, Any]:
+    def failed(self, row: Mapping[str, Any], seconds: float, error: str) -> dict[str, Any]:
+        """Return what :meth:`encode` gives for a row that cannot be used, with the reason."""
         nothing = np.zeros((0, self.front_end.feature_size), dtype=self.store_dtype)
         return _encoded(row, seconds, nothing, [], error) | ({} if self.joining is None else {"joint": nothing})
 

@@ -23,10 +23,10 @@ from hf_asr.data.corpora import Split
 from hf_asr.data.stream import Stream
 from hf_asr.errors import UserError
 from hf_asr.features.augmented import caches_train
-from hf_asr.features.cache import MANIFEST, cache_folder, disk_error, is_whole, num_processes, write_once
+from hf_asr.features.cache import MANIFEST, cache_folder, is_whole, num_processes, write_once
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.prepare import scoring_encoder
-from hf_asr.features.storage import only_one, sync
+from hf_asr.features.storage import disk_error, only_one, sync
 from hf_asr.files import write_whole
 from hf_asr.utterance import Drops
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hf_asr.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,3 +56,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def disk_error(error: OSError, folder: Path, needed: int = 0) -> Exception:
+    """Return what to raise for a failed write: a message where the user can do something about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        found = "the disk is full"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        found = f"it cannot be written ({error.strerror})"
+    else:
+        return error
+    size = f"{needed / 1e6:,.1f} MB " if needed else ""
+    return UserError(
+        f"features.cache_dir: expected room to write {size}in {folder}, found that {found}; what was begun is removed. "
+        "Set features.cache_dir (or HF_ASR_CACHE) to another place, or features.cache=false to encode on the fly."
+    )
