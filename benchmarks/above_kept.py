@@ -34,7 +34,7 @@ DIMENSIONS = {"layers": 4, "attention_heads": 6, "ffn_dim": 1536}
 SHAPES = (("full", 1, 5, 24), ("thinned", 4, 5, 24), ("clip", 8, 5, 24), ("clip", 8, 2, 100))
 PADDERS: Mapping[str, InputPadder] = {
     "full": WindowPadder(3000, MELS),
-    "thinned": PlannedPadder(Window(1500, 25, 10), MELS),
+    "thinned": PlannedPadder(Window(1500, 25, 10, run=10), MELS),
     "clip": PlannedPadder(Window(1500, stride=0, bucket=CLIP_BUCKET), MELS),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Setting:
     """One way to run the model.
 
     Attributes:
-        name: ``full``, ``floor``, or ``thinned KEEP/STRIDE``.
+        name: ``full``, ``floor``, or ``thinned KEEP/STRIDE/RUN``.
         window: What is computed of the window.
         delay: Silence before each clip, in seconds.
     """
@@ -47,12 +48,11 @@ class Setting:
         return self.name.replace(" ", "-").replace("/", "-") + ".jsonl"
 
 
-def settings(keeps: Sequence[float], strides: Sequence[int]) -> list[Setting]:
-    """Return the full window, the floor, and a thinned one for each pair."""
+def settings(keeps: Sequence[float], strides: Sequence[int], runs: Sequence[int]) -> list[Setting]:
+    """Return the full window, the floor, and a thinned one for each choice of the three."""
     thinned = [
-        Setting(f"thinned {keep:g}/{stride}", WindowChoice("thinned", keep, stride))
-        for keep in keeps
-        for stride in strides
+        Setting(f"thinned {keep:g}/{stride}/{run}", WindowChoice("thinned", keep, stride, run))
+        for keep, stride, run in product(keeps, strides, runs)
     ]
     return [Setting("full", WindowChoice()), Setting("floor", WindowChoice(), FLOOR_SECONDS), *thinned]
 

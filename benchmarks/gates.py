@@ -6,7 +6,7 @@ the full window with the audio 20 ms later. A setting is chosen on one half of t
 with the fewest positions) and confirmed on the other. What is measured is kept in the output folder, clip by clip: a
 run that was stopped, or that asks for more settings, goes on from there.
 
-    python benchmarks/gates.py a --output gates [--strides 5,10,20] [--keeps 0.5,2] [--limit 60]
+    python benchmarks/gates.py a --output gates [--strides 5,10,20] [--runs 1,10] [--keeps 0.5] [--limit 60]
     python benchmarks/gates.py a --output gates --config my.yaml [key=value ...]
 
 Gate b rules training. Finished runs of a variant against finished runs of the full window, paired by seed on the same
@@ -40,7 +40,7 @@ MOST_NLL, MOST_WER = 0.02, 0.01
 # Fewer clips or seeds say too little.
 ENOUGH_CLIPS, ENOUGH_SEEDS = 500, 3
 SAMPLES = 2000
-HEADER = f"{'condition':<11}{'part':<12}{'half':<9}{'setting':<17}{'clips':>6}{'spk':>5}{'states':>8}"
+HEADER = f"{'condition':<11}{'part':<12}{'half':<9}{'setting':<19}{'clips':>6}{'spk':>5}{'states':>8}"
 HEADER_B = f"{'variant':<20}{'seeds':>6}{'clips':>7}{'spk':>5}{'WER full':>10}   {'pooled, points':<24}"
 HEADER_B += f"{'with the spread of seeds':<26}passes"
 
@@ -163,7 +163,7 @@ def gate_a(options: argparse.Namespace) -> int:
         folder = options.output / condition
         folder.mkdir(exist_ok=True)
         own = gate_clips.of_condition(clips, condition, options.noise_db)
-        wanted = gate_runs.settings(options.keeps, options.strides)
+        wanted = gate_runs.settings(options.keeps, options.strides, options.runs)
         runs = {setting.name: gate_runs.measured(folder, rig, own, setting) for setting in wanted}
         left_out[condition] = {
             id: got["error"] for got_of in runs.values() for id, got in got_of.items() if "error" in got
@@ -179,7 +179,7 @@ def print_a(rows: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> No
     """Print the table of gate a and what follows from it; WER in points."""
     print(HEADER + f"   {'NLL difference':<28}{'WER difference, points':<28}{'same':>5}  passes")
     for row in rows:
-        names = f"{row['condition']:<11}{row['part']:<12}{row['half']:<9}{row['setting']:<17}"
+        names = f"{row['condition']:<11}{row['part']:<12}{row['half']:<9}{row['setting']:<19}"
         numbers = f"{row['clips']:>6}{row['speakers']:>5}{row['states']:>8.0f}"
         nll, wer = (_shown(row["nll"], 1, 3), _shown(row["wer"], 100, 1))
         print(f"{names}{numbers}   {nll:<28}{wer:<28}{row['same_text']:>5.0%}  {'yes' if row['passes'] else 'no'}")
@@ -293,7 +293,8 @@ def parser() -> argparse.ArgumentParser:
     a.add_argument("overrides", nargs="*", metavar="key=value", help="over the YAMLs")
     a.add_argument("--split", choices=("train", "validation", "test"), help="by default test, train without --config")
     a.add_argument("--strides", type=numbers(int), default=[5, 10, 20])
-    a.add_argument("--keeps", type=numbers(float), default=[0.5, 2.0], help="seconds of silence kept whole")
+    a.add_argument("--runs", type=numbers(int), default=[10], help="neighbours kept together")
+    a.add_argument("--keeps", type=numbers(float), default=[0.5], help="seconds of silence kept whole")
     a.add_argument("--conditions", type=lambda text: text.split(","), default=list(CONDITIONS))
     a.add_argument("--noise-db", type=float, default=10.0, help="level of noisy clips above their noise")
     a.add_argument("--no-repeat-ngram-size", type=int, default=3, help="so that loops don't drown the WER")

@@ -11,7 +11,7 @@ import torch
 import yaml
 from setting import Setting
 
-from hf_asr.config.arguments import Arguments
+from hf_asr.config.arguments import Arguments, ModelArguments
 from hf_asr.config.parser import load_arguments
 from hf_asr.data.corpora import build_splits
 from hf_asr.features.cache import PreparedSplit
@@ -46,6 +46,12 @@ class Ours:
     conditions: Conditions
     family: Any
     processor: Any
+
+
+def described(model: ModelArguments) -> str:
+    """Return what a thinned window keeps, for a table."""
+    runs = f"in runs of {model.window_run}"
+    return f"thinned, stride {model.window_stride} {runs}, keep {model.window_keep_seconds} s"
 
 
 def configuration(setting: Setting, *overrides: str) -> Arguments:

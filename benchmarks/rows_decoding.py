@@ -27,7 +27,7 @@ def evaluate(setting: Setting) -> list[dict[str, Any]]:
     shipped = made["ours"].arguments.model
     measured.about = {
         "what": "loss and greedy hypotheses of a validation, metrics included",
-        "window": f"thinned, stride {shipped.window_stride}, keep {shipped.window_keep_seconds} s",
+        "window": ours.described(shipped),
         "new_tokens": setting.new_tokens,
         "identical_to_unsorted_and_unbatched": {name: _identical(side) for name, side in made.items()},
     }

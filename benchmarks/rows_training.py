@@ -54,7 +54,7 @@ def train_full(setting: Setting) -> list[dict[str, Any]]:
     names = {f"stride {stride}": ["model.window=thinned", f"model.window_stride={stride}"] for stride in STRIDES}
     measured = seconds_a_clip(setting, names)
     shipped = ours.configuration(setting).model
-    measured.about["window"] = f"thinned, stride {shipped.window_stride}, keep {shipped.window_keep_seconds} s"
+    measured.about["window"] = ours.described(shipped)
     return [measured.row("train_full", setting, ours=f"stride {shipped.window_stride}")]
 
 

@@ -96,8 +96,9 @@ class ModelArguments:
         0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=AT_LEAST_0
     )
     window_stride: int = option(
-        10, "Of the silence behind that, a thinned window keeps every how many-th position.", bounds=AT_LEAST_1
+        10, "Of the silence behind that, a thinned window keeps one of how many positions.", bounds=AT_LEAST_1
     )
+    window_run: int = option(10, "Neighbours among them that it keeps together.", bounds=AT_LEAST_1)
     window_mix: float = option(
         0.0, "Share of the training batches that keep the full window with `thinned` or `clip`.", bounds=SHARE
     )

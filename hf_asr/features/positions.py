@@ -3,13 +3,17 @@
 Whisper's encoder always takes 30 seconds, so a clip of 5 seconds spends five sixths of it on silence. That silence is
 one constant, the positions aside: a few of its positions can stand for all of them, each as a key whose attention
 logit is raised by the logarithm of the number that it stands for (the proportional attention of Token Merging, Bolya
-et al. 2022). Letters as in :mod:`hf_asr.utterance`: M frames, S positions; P is the whole window's S.
+et al. 2022). They are kept in runs of neighbours, the last of which ends the window: a Whisper bears that far better
+than as many positions spread evenly (docs/thinned_silence.md). Letters as in :mod:`hf_asr.utterance`: M frames, S
+positions; P is the whole window's S.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,11 +53,19 @@ class WindowChoice:
         name: ``full``, ``thinned`` or ``clip``.
         keep_seconds: ``model.window_keep_seconds``.
         stride: ``model.window_stride``.
+        run: ``model.window_run``.
     """
 
     name: str = "full"
     keep_seconds: float = 0.5
     stride: int = 10
+    run: int = 10
+
+    @classmethod
+    def of(cls, model: Any, name: str | None = None) -> WindowChoice:
+        """Return what the ``model`` section asks for; ``name`` in place of its own ``window``."""
+        chosen = model.window if name is None else name
+        return cls(chosen, model.window_keep_seconds, model.window_stride, model.window_run)
 
 
 @dataclass(frozen=True)
@@ -63,18 +75,20 @@ class Window:
     Attributes:
         positions: P, ``max_source_positions`` of the model.
         keep: Silent positions after the speech that are kept one by one.
-        stride: Of the silence after these every how many-th position is kept; 0 cuts it off, which an unadapted model
+        stride: One of how many positions is kept of the silence after these; 0 cuts it off, which an unadapted model
             does not bear.
         bucket: The positions that are kept one by one are rounded up to a multiple of it.
+        run: How many neighbours are kept together: ``run`` of every ``run * stride``.
     """
 
     positions: int
     keep: int = 0
     stride: int = 1
     bucket: int = 1
+    run: int = 1
 
     def __post_init__(self) -> None:
-        assert self.positions >= 2 and self.keep >= 0 and self.stride >= 0 and self.bucket >= 1, self
+        assert self.positions >= 2 and min(self.keep, self.stride) >= 0 and min(self.run, self.bucket) >= 1, self
 
     @property
     def frames(self) -> int:
@@ -88,19 +102,18 @@ class Window:
             frames: True frames of the clip (M), 0 for a filler.
 
         Returns:
-            Speech and ``keep`` with weight 1, then every ``stride``-th silent position with weight ``stride``; the
-            last one takes the remainder, so that the weights add up to P (unless the silence is cut off).
+            Speech and ``keep`` with weight 1, then of the silence the middle ``run`` of every ``run * stride``
+            positions, which share the weight of them all, and the window's last ``run`` with weight 1. The weights add
+            up to P (unless the silence is cut off).
         """
         assert 0 <= frames <= self.frames, (frames, self.frames)
         kept = -(-frames // FRAMES_PER_POSITION) + self.keep
         kept = min(max(-(-kept // self.bucket), 1) * self.bucket, self.positions)
-        tail = np.arange(kept, self.positions, self.stride) if self.stride else np.zeros(0, dtype=np.int64)
-        positions = np.concatenate([np.arange(kept), tail]).astype(np.int64)
         if not self.stride:
-            return ClipPlan(positions, np.ones(kept, dtype=np.int64))
-        weights = np.diff(positions, append=self.positions)
-        assert weights.sum() == self.positions and weights.min() >= 1, (frames, self)
-        return ClipPlan(positions, weights)
+            return ClipPlan(np.arange(kept), np.ones(kept, dtype=np.int64))
+        plan = thinned(kept, self.positions, self.stride, self.run)
+        assert plan.weights.sum() == self.positions and plan.weights.min() >= 1, (frames, self)
+        return plan
 
     def padded_frames(self, frames: Sequence[int]) -> int:
         """Return the frames that a batch of clips with these true frames is filled up to (M of the batch)."""
@@ -123,6 +136,21 @@ class Window:
         if all(len(plan.positions) == len(plans[0].positions) and plan.weights.max() == 1 for plan in plans):
             return {"positions": torch.from_numpy(np.stack([plan.positions for plan in plans]))}
         return as_tensors(plans)
+
+
+@lru_cache(maxsize=4096)
+def thinned(kept: int, window: int, stride: int, run: int) -> ClipPlan:
+    """Plan a clip of which the first ``kept`` positions are computed one by one, see :meth:`Window.of_clip`."""
+    end = max(kept, window - run)
+    positions, weights = [np.arange(kept)], [np.ones(kept, dtype=np.int64)]
+    for first in range(kept, end, run * stride):
+        size = min(run * stride, end - first)
+        several = min(run, size)
+        positions.append(first + (size - several) // 2 + np.arange(several))
+        weights.append(size // several + (np.arange(several) < size % several))
+    positions.append(np.arange(end, window))
+    weights.append(np.ones(window - end, dtype=np.int64))
+    return ClipPlan(np.concatenate(positions), np.concatenate(weights))
 
 
 def as_tensors(plans: Sequence[ClipPlan]) -> dict[str, torch.Tensor]:

@@ -46,7 +46,8 @@ class Conditions:
         generation: What the family's decoding is told: options of ``generate`` by their transformers names, or a CTC
             model's beam and language model.
         window_keep_seconds: Silence that a thinned window keeps whole (``model.window_keep_seconds``).
-        window_stride: Of the rest it keeps every how many-th position (``model.window_stride``).
+        window_stride: Of the rest it keeps one of how many positions (``model.window_stride``).
+        window_run: Of these it keeps how many neighbours together (``model.window_run``).
         bank: Whether the encoder's states are read from a bank, in float16; only ever so in validation.
         batch_seconds: Padded seconds decoded together, in place of ``batch_size``.
     """
@@ -57,12 +58,14 @@ class Conditions:
     generation: Mapping[str, Any]
     window_keep_seconds: Seconds = 0.5
     window_stride: int = 10
+    window_run: int = 10
     bank: bool = False
     batch_seconds: Seconds | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON-able copy that test_results.json stores."""
-        thinned = {"window_keep_seconds": self.window_keep_seconds, "window_stride": self.window_stride}
+        names = ("window_keep_seconds", "window_stride", "window_run")
+        thinned = {name: getattr(self, name) for name in names}
         return {
             "window": self.window,
             **(thinned if self.window == "thinned" else {}),
@@ -76,7 +79,7 @@ class Conditions:
 
     def choice(self) -> WindowChoice:
         """Return the window that clips are collated for."""
-        return WindowChoice(self.window, self.window_keep_seconds, self.window_stride)
+        return WindowChoice(self.window, self.window_keep_seconds, self.window_stride, self.window_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def resolve_conditions(
         family.decoding_options(arguments),
         arguments.model.window_keep_seconds,
         arguments.model.window_stride,
+        arguments.model.window_run,
         batch_seconds=evaluation.batch_seconds,
     )
 

@@ -197,7 +197,7 @@ def window_padder(processor: ProcessorMixin, model: PreTrainedModel, window: Win
     if window.name == "clip":
         return PlannedPadder(Window(positions, stride=0, bucket=CLIP_BUCKET), extractor.feature_size)
     keep = round(window.keep_seconds * positions * extractor.sampling_rate / extractor.n_samples)
-    return PlannedPadder(Window(positions, keep, window.stride), extractor.feature_size)
+    return PlannedPadder(Window(positions, keep, window.stride, run=window.run), extractor.feature_size)
 
 
 def decode(

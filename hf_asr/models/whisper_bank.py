@@ -43,8 +43,9 @@ def bank_shape(model: PreTrainedModel, padder: Any) -> BankShape:
     window, speech = padder.window, FRAMES_PER_SECOND / FRAMES_PER_POSITION
     # Of the silence, 1 of stride positions is kept: each second of speech takes away its share of that.
     tail = 1 / window.stride if window.stride else 0.0
-    # One more for each rounding up, of speech and of the tail, and what a bucket rounds up at most.
-    clip = window.keep * (1 - tail) + window.positions * tail + 1 + window.bucket
+    # One more for the rounding up of speech, what a bucket rounds up at most, and the last two runs: one that stands
+    # for fewer positions than others, and the window's end.
+    clip = window.keep * (1 - tail) + window.positions * tail + 1 + window.bucket + 2 * window.run
     return BankShape(1, config.d_model + 1, speech * (1 - tail), clip, "raise model.window_stride")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -205,8 +205,7 @@ def _banks(
     training: Any,
 ) -> dict[str, SplitBank]:
     """Return the bank of each split that reads one."""
-    stored = arguments.model
-    window = WindowChoice(stored.window, stored.window_keep_seconds, stored.window_stride)
+    window = WindowChoice.of(arguments.model)
     collate: Any = collator_for(family, processor, model, window)
     shape, weights = bank_shape(model, collate.padder), encoder_hash(model)
     decoding = DTYPES[resolve_conditions(family, arguments, training.device, model.dtype).dtype]
@@ -222,7 +221,7 @@ def _banks(
         settings = {
             "encoder": weights,
             "arithmetic": f"{training.device.type} {autocast or model.dtype}",
-            "window": [window.name, window.keep_seconds, window.stride] if window.name == "thinned" else [window.name],
+            "window": list(astuple(window)) if window.name == "thinned" else [window.name],
         }
         place = BankPlace.of(split.name, folder.name, shape, settings, arguments.features)
         states = WhisperStates(model, collate, autocast)

@@ -270,7 +270,7 @@ def dry_run(
 def training_collator(arguments: Arguments, family: ModelFamily, processor: Any, model: PreTrainedModel) -> Collator:
     """Return what collates training batches under a configuration, full windows mixed in as it says."""
     chosen = arguments.model
-    window = WindowChoice(chosen.window, chosen.window_keep_seconds, chosen.window_stride)
+    window = WindowChoice.of(chosen)
     mix, seed = chosen.window_mix, arguments.experiment.seed
     return collator_for(family, processor, model, window, mix=mix, seed=seed)
 

@@ -55,6 +55,7 @@ OF_THE_MODEL = {
         "window",
         "window_keep_seconds",
         "window_stride",
+        "window_run",
         "window_mix",
         "dropout",
         "attention_dropout",

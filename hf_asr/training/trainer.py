@@ -262,7 +262,7 @@ def build_trainer(
             "training.eval_strategy: expected a validation split to evaluate on, found none. Give "
             "data.splits.validation, carve one with data.splits.held_out.validation, or set training.eval_strategy: no"
         )
-    window = WindowChoice(arguments.model.window, arguments.model.window_keep_seconds, arguments.model.window_stride)
+    window = WindowChoice.of(arguments.model)
     mix, seed = arguments.model.window_mix, arguments.experiment.seed
     bucket = LABEL_BUCKET if training.torch_compile else 1
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None

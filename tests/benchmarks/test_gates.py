@@ -64,24 +64,24 @@ def test_gate_a_measures_once_and_goes_on(
     first = run_a(gates, config, tmp_path, "--strides", "1", "--keeps", "0.5", "--conditions", "clean,noisy,long")
     names = {(row["condition"], row["setting"]) for row in first["rows"]}
     assert names == {
-        (condition, name) for condition in ("clean", "noisy", "long") for name in ("floor", "thinned 0.5/1")
+        (condition, name) for condition in ("clean", "noisy", "long") for name in ("floor", "thinned 0.5/1/10")
     }
     for row in first["rows"]:
-        if row["setting"] == "thinned 0.5/1":  # every position kept: the full window
+        if row["setting"] == "thinned 0.5/1/10":  # every position kept: the full window
             assert row["nll"]["high"] == pytest.approx(0, abs=1e-4) and row["wer"]["high"] == row["wer"]["low"] == 0
             assert row["same_text"] == 1 and row["states"] == SECONDS * 50 and row["passes"]
     assert {row["half"] for row in first["rows"]} == {"choose", "confirm", "both"}
     assert {"all", "slow", "fast", "1 to 5 s"} <= {row["part"] for row in first["rows"]}
-    assert first["chosen"] == "thinned 0.5/1" and first["confirmed"] and not first["enough_clips"]
-    assert "chosen: thinned 0.5/1; on the other half it passes" in capsys.readouterr().out
+    assert first["chosen"] == "thinned 0.5/1/10" and first["confirmed"] and not first["enough_clips"]
+    assert "chosen: thinned 0.5/1/10; on the other half it passes" in capsys.readouterr().out
     # A line that a kill cut off is measured again, all others are kept.
-    full, thinned = tmp_path / "clean" / "full.jsonl", tmp_path / "clean" / "thinned-0.5-1.jsonl"
+    full, thinned = tmp_path / "clean" / "full.jsonl", tmp_path / "clean" / "thinned-0.5-1-10.jsonl"
     before, time = full.read_text(), thinned.stat().st_mtime_ns
     full.write_text(before[:-20])
     more = run_a(gates, config, tmp_path, "--strides", "1,20", "--keeps", "0.5", "--conditions", "clean")
     assert sorted(full.read_text().splitlines()) == sorted(before.splitlines())
     assert thinned.stat().st_mtime_ns == time
-    fewer = [row for row in more["rows"] if row["setting"] == "thinned 0.5/20"]
+    fewer = [row for row in more["rows"] if row["setting"] == "thinned 0.5/20/10"]
     assert fewer and all(row["states"] < 250 for row in fewer)
     assert gates.main(["a", "--config", str(config), "--output", str(tmp_path), "--limit", "3"]) == 2
     assert "--output: expected what" in capsys.readouterr().err

@@ -19,12 +19,21 @@ from hf_asr.features.positions import MARGIN, ClipPlan, Window, as_tensors, pack
     ("window", "frames", "positions", "weights"),
     [
         pytest.param(Window(10), 6, range(10), [1] * 10, id="stride 1 keeps all"),
-        pytest.param(Window(10, 0, 3), 5, [0, 1, 2, 3, 6, 9], [1, 1, 1, 3, 3, 1], id="odd frames, a remainder of 1"),
-        pytest.param(Window(10, 2, 3), 5, [0, 1, 2, 3, 4, 5, 8], [1, 1, 1, 1, 1, 3, 2], id="kept silence"),
-        pytest.param(Window(10, 0, 40), 4, [0, 1, 2], [1, 1, 8], id="one key for the whole tail"),
+        pytest.param(Window(10, 0, 3), 5, [0, 1, 2, 4, 7, 9], [1, 1, 1, 3, 3, 1], id="odd frames, the window's end"),
+        pytest.param(
+            Window(10, 2, 3), 5, [0, 1, 2, 3, 4, 6, 8, 9], [1, 1, 1, 1, 1, 3, 1, 1], id="kept silence, a remainder of 1"
+        ),
+        pytest.param(Window(10, 0, 40), 4, [0, 1, 5, 9], [1, 1, 7, 1], id="one key for the tail, and the end"),
         pytest.param(Window(10, 2, 3), 20, range(10), [1] * 10, id="a full window"),
         pytest.param(Window(10, 5, 3), 16, range(10), [1] * 10, id="kept silence up to the end"),
-        pytest.param(Window(10, 0, 4), 0, [0, 1, 5, 9], [1, 4, 4, 1], id="no frames at all"),
+        pytest.param(Window(10, 0, 4), 0, [0, 2, 6, 9], [1, 4, 4, 1], id="no frames at all"),
+        pytest.param(
+            Window(20, 0, 3, run=2), 4, [0, 1, 4, 5, 10, 11, 15, 16, 18, 19], [1, 1, 3, 3, 3, 3, 2, 2, 1, 1], id="runs"
+        ),
+        pytest.param(
+            Window(20, 0, 4, run=3), 4, [0, 1, 6, 7, 8, *range(14, 20)], [1, 1, 4, 4, 4, *[1] * 6], id="a short run"
+        ),
+        pytest.param(Window(10, 0, 2, run=30), 4, range(10), [1] * 10, id="a run longer than the window"),
         pytest.param(Window(10, stride=0, bucket=4), 5, range(4), [1] * 4, id="clip"),
         pytest.param(Window(10, stride=0, bucket=4), 8, range(4), [1] * 4, id="clip, exactly a bucket"),
         pytest.param(Window(10, stride=0, bucket=4), 19, range(10), [1] * 10, id="clip, past the last bucket"),
@@ -37,9 +46,18 @@ def test_plan(window: Window, frames: int, positions: list[int], weights: list[i
     assert plan.weights.tolist() == list(weights)
 
 
-@given(st.integers(2, 1500), st.integers(0, 100), st.integers(1, 60), st.integers(1, 50), st.floats(0, 1))
-def test_keys_stand_for_the_whole_window(size: int, keep: int, stride: int, bucket: int, share: float) -> None:
-    window = Window(size, keep, stride, bucket)
+@given(
+    st.integers(2, 1500),
+    st.integers(0, 100),
+    st.integers(1, 60),
+    st.integers(1, 50),
+    st.integers(1, 40),
+    st.floats(0, 1),
+)
+def test_keys_stand_for_the_whole_window(
+    size: int, keep: int, stride: int, bucket: int, run: int, share: float
+) -> None:
+    window = Window(size, keep, stride, bucket, run)
     frames = round(share * window.frames)
     plan = window.of_clip(frames)
     assert plan.weights.sum() == size
@@ -47,13 +65,16 @@ def test_keys_stand_for_the_whole_window(size: int, keep: int, stride: int, buck
     speech = -(-frames // 2)
     assert plan.positions[:speech].tolist() == list(range(speech)) and (plan.weights[:speech] == 1).all()
     assert plan.weights.max() <= stride
+    # About one of stride positions is left of the silence: two runs more at most, one not full and the window's end.
+    silent = size - len(plan.positions[: max(speech + keep, 1)])
+    assert len(plan.positions) - (size - silent) <= silent / stride + 2 * run + bucket
 
 
 def test_a_batch_is_padded_with_keys_that_nothing_attends_to() -> None:
     tensors = as_tensors([Window(20, 0, 10).of_clip(6), Window(20, stride=0).of_clip(18)])
-    assert tensors["positions"].tolist() == [[0, 1, 2, 3, 13, *[0] * 11], [*range(9), *[0] * 7]]
+    assert tensors["positions"].tolist() == [[0, 1, 2, 7, 15, 19, *[0] * 10], [*range(9), *[0] * 7]]
     weights = tensors["log_weights"].exp()
-    assert_close(weights[0], torch.tensor([1.0, 1, 1, 10, 7, *[0] * 11]))
+    assert_close(weights[0], torch.tensor([1.0, 1, 1, 10, 6, 1, *[0] * 10]))
     assert_close(weights[1], torch.tensor([*[1.0] * 9, *[0.0] * 7]))
     assert tensors["log_weights"].dtype == torch.float32 and tensors["positions"].dtype == torch.int64
 

@@ -31,7 +31,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
 
 
 def choice(arguments: Arguments, window: str) -> WindowChoice:
-    return WindowChoice(window, arguments.model.window_keep_seconds, arguments.model.window_stride)
+    return WindowChoice.of(arguments.model, window)
 
 
 def loaded(arguments: Arguments, window: str, evaluation: str = "full") -> tuple[Any, Any, list[dict[str, Any]]]:
@@ -60,15 +60,16 @@ def test_a_model_takes_plans_where_a_window_asks_for_it(
 
 
 @pytest.mark.parametrize(
-    ("window", "keep", "stride", "positions", "total"),
+    ("window", "keep", "stride", "run", "positions", "total"),
     # Clips of 62, 142, 102 and 182 frames, in a window of 300 frames and 150 positions.
-    [("thinned", 0.2, 10, 112, 150), ("clip", 0.5, 10, 96, None)],
+    [("thinned", 0.2, 10, 1, 112, 150), ("thinned", 0.2, 10, 10, 128, 150), ("clip", 0.5, 10, 1, 96, None)],
 )
 def test_batches_carry_the_plan(
-    arguments: Arguments, window: str, keep: float, stride: int, positions: int, total: int | None
+    arguments: Arguments, window: str, keep: float, stride: int, run: int, positions: int, total: int | None
 ) -> None:
     processor, model, rows = loaded(arguments, window)
-    arguments.model.window_keep_seconds, arguments.model.window_stride = keep, stride
+    chosen = arguments.model
+    chosen.window_keep_seconds, chosen.window_stride, chosen.window_run = keep, stride, run
     batch = collator_for(FAMILY, processor, model, choice(arguments, window))(rows)
     frames = [len(row["input_features"]) for row in rows]
     assert batch["positions"].shape == batch["log_weights"].shape == (4, positions)
