@@ -13,7 +13,7 @@ from typing import Any
 from hf_asr.config.adapting import CtcArguments, FreezeArguments, HeadArguments, PeftArguments
 from hf_asr.config.augmentations import AugmentArguments
 from hf_asr.config.hub import HubArguments
-from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Bounds, option, required
+from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, POSITIVE_FINITE, SHARE, Bounds, option, required
 
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
 METRICS = ("wer", "cer", "mer", "wil", "ser", "bleu")
@@ -93,7 +93,7 @@ class ModelArguments:
         choices=WINDOWS,
     )
     window_keep_seconds: float = option(
-        0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=AT_LEAST_0
+        0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=FINITE
     )
     window_stride: int = option(
         10, "Of the silence behind that, a thinned window keeps one of how many positions.", bounds=AT_LEAST_1
@@ -180,7 +180,7 @@ class DataArguments:
         None,
         "Batches of clips of like length, of at most so many seconds with their padding, in place of "
         "`training.per_device_train_batch_size`; of the two, the one that is given later holds.",
-        bounds=POSITIVE,
+        bounds=POSITIVE_FINITE,
     )
     pack: bool = option(
         False,
@@ -298,7 +298,7 @@ class EvaluationArguments:
         None,
         "Clips decoded together, so many seconds of them with their padding, in place of `batch_size`; of the two, the "
         "one that is given later holds.",
-        bounds=POSITIVE,
+        bounds=POSITIVE_FINITE,
     )
     window: str = option("full", "As `model.window`, for decoding.", choices=WINDOWS)
     dtype: str = option(

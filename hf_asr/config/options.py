@@ -36,10 +36,13 @@ class Bounds(NamedTuple):
 
 def plain(number: float) -> str:
     """Write a number without an exponent or a trailing .0 where it is whole."""
+    if math.isinf(number):
+        return "infinity"
     return str(int(number)) if float(number).is_integer() else str(number)
 
 
 POSITIVE = Bounds(0, above=True)
+POSITIVE_FINITE = Bounds(0, math.inf, above=True, below=True)
 AT_LEAST_0 = Bounds(0)
 FINITE = Bounds(0, math.inf, below=True)
 AT_LEAST_1 = Bounds(1)

@@ -13,9 +13,11 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
+from hf_asr.data.buckets import clips_in_batch
 from hf_asr.data.sampling import Epoch
 from hf_asr.data.stream import Stream
 from hf_asr.data.stream_order import Place, batches_of, bucketed
+from hf_asr.errors import UserError
 from hf_asr.utterance import Seconds
 
 # Stands for a clip that is none: it gives a process a batch whose loss counts nothing.
@@ -34,7 +36,7 @@ class StreamBatchSampler(Sampler[list[Place]]):
     Args:
         stream: The stream.
         batch_size: Clips of a micro-batch.
-        batch_seconds: Most padded seconds of a micro-batch, in place of ``batch_size``.
+        batch_seconds: Most padded seconds of a micro-batch, in place of ``batch_size``; all windows are equally long.
         padded: Turns lengths into padded ones; needed with ``batch_seconds``.
         windows: Joins places to windows, each of which then stands for a clip.
         accumulation: Micro-batches of a step, on each process.
@@ -43,7 +45,7 @@ class StreamBatchSampler(Sampler[list[Place]]):
         told: Is told every epoch that begins.
 
     Raises:
-        UserError: There are more processes than shards.
+        UserError: There are more processes than shards, or not one window fits into ``batch_seconds``.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class StreamBatchSampler(Sampler[list[Place]]):
         assert batch_seconds is None or padded is not None
         stream.check_readers(num_processes)
         self.stream = stream
+        if windows is not None and batch_seconds is not None and padded is not None:
+            batch_size, batch_seconds = _windows_in(batch_seconds, *padded([0.0])), None
         self.batch_size = batch_size
         self.batch_seconds = batch_seconds
         self.padded = padded
@@ -139,6 +143,15 @@ class StreamBatchSampler(Sampler[list[Place]]):
     def _every_so_many(self, batches: Iterator[list[Place]]) -> Iterator[list[Place]]:
         while step := list(islice(batches, self.num_processes)):
             yield step[self.rank] if self.rank < len(step) else [FILLER]
+
+
+def _windows_in(batch_seconds: Seconds, window: Seconds) -> int:
+    if window > batch_seconds:
+        raise UserError(
+            f"data.batch_seconds: expected at least the model's window of {window:.2f} s, which data.pack fills, found "
+            f"{batch_seconds:g}. Raise it."
+        )
+    return clips_in_batch(window, batch_seconds)
 
 
 def _piece(step: list[Place], piece: int, number: int) -> list[Place]:

@@ -25,6 +25,10 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["data.batch_seconds=3"],
         ("data.batch_seconds: expected at least the longest clip of train, 4.00 s, found 3",),
     ),
+    "a batch below the window, streamed": (
+        ["data.batch_seconds=3", "data.streaming=true"],
+        ("data.batch_seconds: expected at least the model's window of 4.00 s", "found 3", "Raise it"),
+    ),
     "a bank": (["features.bank=on"], ("features.bank: it keeps the states of single clips", "data.pack")),
     "joined twice": (
         ["augment.enabled=true", "augment.concatenate.probability=1"],

@@ -69,6 +69,16 @@ WAYS: dict[str, list[str]] = {
 }
 
 
+def test_by_padded_seconds_a_table_and_a_stream_have_the_same_losses(home: Path) -> None:
+    """Two windows of 4 s fill 9 s, and three steps are an epoch."""
+    shared = ["training.train_sampling_strategy=sequential", "data.batch_seconds=9", "data.pack_share=0.5"]
+    shared += ["training.num_train_epochs=1"]
+    runs = [train(home, f"seconds-{name}", *shared, *WAYS[name]) for name in ("cached", "streamed")]
+    assert history(runs[0], "loss") == history(runs[1], "loss")
+    ids = [(run / "sample_ids.jsonl").read_text() for run in runs]
+    assert ids[0] == ids[1] and sorted(sample_ids(runs[0])) == sorted(f"clip{place}.wav" for place in range(CLIPS))
+
+
 @pytest.mark.parametrize("kind", ["multilingual", "English-only"])
 def test_cached_live_and_streamed_have_the_same_losses(home: Path, kind: str) -> None:
     shared = ["training.train_sampling_strategy=sequential", "training.max_steps=3", *cut(2, 1)]
@@ -77,6 +87,14 @@ def test_cached_live_and_streamed_have_the_same_losses(home: Path, kind: str) ->
     losses = {name: history(run, "loss") for name, run in runs.items()}
     assert losses["cached"] == losses["live"] == losses["streamed"] and len(losses["cached"]) == 3
     assert len({tuple(sample_ids(run)) for run in runs.values()}) == 1
+
+
+@pytest.mark.parametrize("buffer", [0, 1000])
+def test_a_shuffled_stream_by_padded_seconds(home: Path, buffer: int) -> None:
+    words = ["data.streaming=true", f"data.shuffle_buffer={buffer}", "data.pack_speakers=any", "data.batch_seconds=8"]
+    run = train(home, f"stream-seconds-{buffer}", *words, "training.num_train_epochs=1")
+    assert sorted(sample_ids(run)) == sorted(f"clip{place}.wav" for place in range(CLIPS))
+    assert max(len(line.split(",")) for line in (run / "sample_ids.jsonl").read_text().splitlines()) > 4
 
 
 @pytest.mark.parametrize("word", ["data.batch_seconds=8", "model.window=thinned", "data.drop_suspicious=1e9"])
