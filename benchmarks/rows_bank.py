@@ -8,7 +8,7 @@ import ours
 import stock
 from setting import Measured, Setting, alternate, step_timer, timed, with_folder
 
-from hf_asr.features.bank import BankedRows
+from hf_asr.features.bank_rows import BankedRows
 
 EPOCHS = 5
 # Steps of an epoch.

@@ -13,7 +13,17 @@ from typing import Any
 from hf_asr.config.adapting import CtcArguments, FreezeArguments, HeadArguments, PeftArguments
 from hf_asr.config.augmentations import AugmentArguments
 from hf_asr.config.hub import HubArguments
-from hf_asr.config.options import AT_LEAST_0, AT_LEAST_1, FINITE, POSITIVE, POSITIVE_FINITE, SHARE, Bounds, option, required
+from hf_asr.config.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FINITE,
+    POSITIVE,
+    POSITIVE_FINITE,
+    SHARE,
+    Bounds,
+    option,
+    required,
+)
 
 TEXT_PIPELINES = ("none", "basic", "whisper_english", "whisper_basic", "russian", "gigaspeech", "sentence_case")
 METRICS = ("wer", "cer", "mer", "wil", "ser", "bleu")
@@ -92,9 +102,7 @@ class ModelArguments:
         "How much of the encoder's window a clip keeps: all of it, the silence behind it thinned, or the clip alone.",
         choices=WINDOWS,
     )
-    window_keep_seconds: float = option(
-        0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=FINITE
-    )
+    window_keep_seconds: float = option(0.5, "Silence behind a clip that a thinned window keeps whole.", bounds=FINITE)
     window_stride: int = option(
         10, "Of the silence behind that, a thinned window keeps one of how many positions.", bounds=AT_LEAST_1
     )

@@ -24,24 +24,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
-import numpy as np
+from accelerate.utils import gather_object
 from datasets.utils import tqdm
-from torch.utils.data import Dataset
 
 from hf_asr.config.arguments import FeatureArguments
 from hf_asr.errors import UserError
 from hf_asr.features import bank_shards
 from hf_asr.features.bank_room import GB, BankShape, check_room, seconds_of
+from hf_asr.features.bank_rows import BankedRows, KnownStates, read_index, read_manifest
 from hf_asr.features.bank_shards import (
     Encode,
     PartLocks,
     ShardWriter,
-    content_of,
     part_locks,
     read_record,
     remove_if_empty,
-    shard_name,
 )
 from hf_asr.features.cache import MANIFEST, LiveRows, PreparedSplit, cache_dir, is_whole
 from hf_asr.features.fingerprint import rows_hash
@@ -92,36 +89,6 @@ class BankPlace:
     def bytes_written(self) -> int:
         """Return what is on disk already of a bank that was interrupted, or is whole."""
         return sum(file.stat().st_size for file in self.folder.glob("states-*.bin"))
-
-
-class BankedRows(Dataset[dict[str, Any]]):
-    """Encoded rows whose ``input_features`` are states (K, S, D), float16, read from a bank."""
-
-    def __init__(self, folder: Path, table: datasets.Dataset, layers: int, width: int) -> None:
-        self.folder = folder
-        self.table = table
-        self.layers = layers
-        self.width = width
-        self._shards: dict[int, np.memmap[Any, np.dtype[np.float16]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the open shards out: a worker maps the files itself."""
-        return self.__dict__ | {"_shards": {}}
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = self.table[index]
-        shard, offset, states, _ = (row.pop(name) for name in ("shard", "offset", "states", "content"))
-        size = self.layers * states * self.width
-        numbers = self._shard(shard)[offset : offset + size].reshape(self.layers, states, self.width)
-        return row | {"input_features": numbers, "error": ""}
-
-    def _shard(self, number: int) -> np.memmap[Any, np.dtype[np.float16]]:
-        if number not in self._shards:
-            self._shards[number] = np.memmap(self.folder / shard_name(number), dtype=np.float16, mode="r")
-        return self._shards[number]
 
 
 def bank_split(
@@ -182,37 +149,10 @@ def identity_of(prepared: PreparedSplit) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-class KnownStates:
-    """Finds states in the banks that the same encoder has filled, by the content of a clip's features.
-
-    Args:
-        place: The bank that is being written.
-    """
-
-    def __init__(self, place: BankPlace) -> None:
-        self.places: dict[str, tuple[BankedRows, int]] = {}
-        for bank in sorted(path.parent for path in place.folder.parent.glob(f"bank-*/{MANIFEST}")):
-            if bank == place.folder or not is_whole(bank) or not _same_encoder(bank, place):
-                continue
-            rows = BankedRows(bank, read_index(bank), place.shape.layers, place.shape.width)
-            self.places |= {content: (rows, index) for index, content in enumerate(rows.table["content"])}
-
-    def states(self, batch: Sequence[Mapping[str, Any]], encode: Encode) -> list[np.ndarray]:
-        """Return the states of a batch: those that are known, and the others encoded together."""
-        found = [self.places.get(content_of(row)) if self.places else None for row in batch]
-        new = [row for row, place in zip(batch, found, strict=True) if place is None]
-        encoded = iter(encode(new) if new else [])
-        return [next(encoded) if place is None else place[0][place[1]]["input_features"] for place in found]
-
-
-def read_index(folder: Path) -> datasets.Dataset:
-    """Return the rows of a whole bank, in the split's order."""
-    names = [name for name in _manifest(folder)["files"] if name.startswith("index-")]
-    return datasets.concatenate_datasets([datasets.Dataset.from_file(str(folder / name)) for name in sorted(names)])
-
-
 def whole_bank(place: BankPlace, part: tuple[int, int] = (0, 1)) -> PreparedSplit | None:
     """Open a bank without looking at the split's features; None where there is none that is whole.
+
+    All processes of a run call it at once and are told the same: what one of them finds damaged, none goes on with.
 
     Args:
         place: Where it should be.
@@ -222,17 +162,25 @@ def whole_bank(place: BankPlace, part: tuple[int, int] = (0, 1)) -> PreparedSpli
     Raises:
         UserError: What is there is another bank.
     """
-    if not is_whole(place.folder):
-        return None
+    whole = is_whole(place.folder) and _is_right(place, part)
+    if part[1] > 1:
+        whole = all(gather_object([whole]))
+    return _open(place, reused=True) if whole else None
+
+
+def _is_right(place: BankPlace, part: tuple[int, int]) -> bool:
+    """Tell whether this process's share of the shards is what was written."""
     try:
         _check_same(place)
-        return _open(place, reused=True) if _check_shards(place, part) else None
-    except FileNotFoundError:  # another process has found damage
-        return None
+        numbers = range(read_manifest(place.folder)["shards"])[part[0] :: part[1]]
+        with part_locks(place.folder) as locks:
+            return _forget_damaged(place, dict.fromkeys(numbers), locks)
+    except FileNotFoundError:  # another run has found damage
+        return False
 
 
 def _check_same(place: BankPlace) -> None:
-    found = _manifest(place.folder)["settings"]
+    found = read_manifest(place.folder)["settings"]
     wrong = [name for name, value in place.what.items() if found.get(name) != value]
     if wrong:
         raise UserError(
@@ -241,31 +189,37 @@ def _check_same(place: BankPlace) -> None:
         )
 
 
-def _check_shards(place: BankPlace, part: tuple[int, int]) -> bool:
-    """Hash this process's share of the shards; forget those that are damaged, and tell whether there were none."""
-    folder, whole = place.folder, True
-    shards = range(_manifest(folder)["shards"])
-    with part_locks(folder) as locks:
-        for number in shards[part[0] :: part[1]]:
-            locks.take(number, wait=True)
-            name = bank_shards.damaged_file(folder, number)
-            if name:
-                logger.warning(
-                    "bank of %s: %s in %s is damaged (its xxHash is not the one written): it is built again, alone",
-                    *(place.name, name, folder),
-                )
-                (folder / MANIFEST).unlink(missing_ok=True)
-                bank_shards.record_path(folder, number).unlink()
-                whole = False
-            locks.free(number)
-    return whole
+def _forget_damaged(place: BankPlace, shards: Mapping[int, range | None], locks: PartLocks) -> bool:
+    """Hash shards, remove the records of those that are damaged, and tell whether there were none.
+
+    Args:
+        place: Whose.
+        shards: Numbers; with their rows where a shard without a record is one that was not written yet.
+        locks: The folder's.
+    """
+    folder, right = place.folder, True
+    for number, rows in shards.items():
+        record = bank_shards.record_path(folder, number)
+        if rows is not None and not record.exists():
+            continue
+        locks.take(number, wait=True)
+        name = bank_shards.damaged_file(folder, number)
+        if name:
+            why = "it cannot be read" if name == record.name else "its xxHash is not the one written"
+            message = "bank of %s: %s in %s is damaged (%s): it is built again, alone"
+            logger.warning(message, place.name, name, folder, why)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
+            right = False
+        locks.free(number)
+    return right
 
 
 def _tell_others(place: BankPlace) -> None:
     """Say that banks of this split for another encoder, window or arithmetic are there and not read."""
     named = re.compile(rf"bank-{re.escape(_file_name(place.name))}-[0-9a-f]{{20}}")
     others = [path.name for path in sorted(place.folder.parent.glob("bank-*")) if named.fullmatch(path.name)]
-    others = [name for name in others if is_whole(place.folder.parent / name)]
+    others = [name for name in others if name != place.folder.name and is_whole(place.folder.parent / name)]
     if others:
         logger.info(
             "bank of %s: %s in %s is of another model, window, arithmetic or of other clips: not read",
@@ -276,7 +230,9 @@ def _tell_others(place: BankPlace) -> None:
 def _fill(place: BankPlace, prepared: PreparedSplit, encode: Encode, batch_size: int, *, quiet: bool) -> None:
     """Write the shards that are missing, beside other processes, and wait until all of them are there."""
     folder, shards = place.folder, _cut(prepared, place.shape)
-    states = partial(KnownStates(place).states, encode=encode)
+    states = partial(KnownStates(folder, place.what, place.shape).states, encode=encode)
+    with part_locks(folder) as locks:
+        _forget_damaged(place, dict(enumerate(shards)), locks)
     there = [rows for number, rows in enumerate(shards) if bank_shards.is_written(folder, number, rows)]
     if there:
         logger.info("bank of %s: %d of %d shards are there, going on", prepared.name, len(there), len(shards))
@@ -371,22 +327,12 @@ def _write_manifest(place: BankPlace, prepared: PreparedSplit, shards: Sequence[
 
 
 def _open(place: BankPlace, *, reused: bool) -> PreparedSplit:
-    manifest, table = _manifest(place.folder), read_index(place.folder)
+    manifest, table = read_manifest(place.folder), read_index(place.folder)
     size, way = sum(manifest["files"].values()) / GB, "reused from" if reused else "in"
     logger.info("bank of %s: %d clips, %.3f GB, %s %s", place.name, len(table), size, way, place.folder)
     rows: Any = BankedRows(place.folder, table, place.shape.layers, place.shape.width)
     drops = Drops.from_dict(manifest["drops"])
     return PreparedSplit(place.name, rows, table, drops, place.folder, reused)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    return manifest
-
-
-def _same_encoder(bank: Path, place: BankPlace) -> bool:
-    found, wanted = _manifest(bank)["settings"], place.what
-    return found | {"rows": ""} == {**wanted, "rows": ""}
 
 
 def _file_name(name: str) -> str:

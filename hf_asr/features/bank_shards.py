@@ -157,10 +157,20 @@ def is_written(folder: Path, number: int, rows: range) -> bool:
         return False
 
 
-def damaged_file(folder: Path, number: int) -> str:
-    """Return the name of a shard's file whose content is not what was written; empty when all are right."""
-    hashes = read_record(folder, number)["xxh3_128"]
-    return next((name for name, digest in hashes.items() if hash_of(folder / name) != digest), "")
+def damaged_file(folder: Path, number: int, *names: str) -> str:
+    """Return the name of a shard's file that is not what was written; empty when all are right.
+
+    Args:
+        folder: The bank.
+        number: The shard.
+        names: Files to look at, by default all. The record's own name is returned when it cannot be read.
+    """
+    try:
+        hashes: dict[str, str] = read_record(folder, number)["xxh3_128"]
+        wanted = [name for name in hashes if name in names or not names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # also JSON of another form
+        return record_path(folder, number).name
+    return next((name for name in wanted if hash_of(folder / name) != hashes[name]), "")
 
 
 def hash_of(path: Path) -> str:

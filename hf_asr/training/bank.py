@@ -105,8 +105,8 @@ def _changing_encoder(model: PreTrainedModel, family: ModelFamily, arguments: Ar
 def _adapted(model: PreTrainedModel, family: ModelFamily, arguments: Arguments) -> str:
     """Return the name of the encoder's first module that gets an adapter; empty when none does."""
     targets = tuple(f".{target}" for target in arguments.peft.target_modules or family.lora_targets)
-    inside = (name for name, _ in model.get_encoder().named_modules())
-    return next((f"model.encoder.{name}" for name in inside if f".encoder.{name}".endswith(targets)), "")
+    inside = (name for name, _ in model.named_modules() if name.startswith("model.encoder."))
+    return next((name for name in inside if f".{name}".endswith(targets)), "")
 
 
 def why_not_decoded(model: PreTrainedModel, arguments: Arguments) -> str:

@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from hf_asr.config.arguments import Arguments
 from hf_asr.errors import UserError
-from hf_asr.features.bank import BankedRows
+from hf_asr.features.bank_rows import BankedRows
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.collate import LABEL_BUCKET, Collator
 from hf_asr.features.positions import WindowChoice

@@ -27,6 +27,10 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "last layers trained": (["features.bank=on", "freeze.last_n_encoder_layers=1"], ("encoder weights",)),
     "adapters everywhere": (LORA, ("adapters inside the encoder", "target_modules=[encoder_attn.q_proj")),
     "adapters by a name of both": ([*LORA, "peft.target_modules=[self_attn.k_proj]"], ("adapters inside the encoder",)),
+    "an adapter by its whole name": (
+        [*LORA, "peft.target_modules=[encoder_attn.q_proj, model.encoder.layers.0.self_attn.q_proj]"],
+        ("adapters inside the encoder (model.encoder.layers.0.self_attn.q_proj, by peft.target_modules)",),
+    ),
     "dropout": ([*ON, "model.dropout=0.1"], ("model.dropout", "draw at random")),
     "attention dropout": ([*ON, "model.attention_dropout=0.1"], ("model.attention_dropout",)),
     "layerdrop": ([*ON, "model.layerdrop=0.1"], ("model.layerdrop", "set it to 0")),

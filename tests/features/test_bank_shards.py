@@ -131,13 +131,71 @@ def test_a_damaged_shard_is_built_again_alone_and_said(
     assert fill(tmp_path, Encode()).reused
 
 
-def test_a_truncated_shard_is_built_again_alone(tmp_path: Path) -> None:
+def test_a_truncated_shard_is_built_again_alone_and_said(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     folder = fill(tmp_path, Encode()).folder
     assert folder is not None
     (folder / "states-00003.bin").write_bytes(b"short")
     again = Encode()
     assert_right(fill(tmp_path, again))
     assert again.ids == ["clip6"]
+    assert f"states-00003.bin in {folder} is damaged" in messages.text and "built again, alone" in messages.text
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"rows": [', '{"rows": [2, 4]}', None])
+def test_a_shard_whose_record_is_lost_is_built_again_alone_and_said(
+    tmp_path: Path, messages: pytest.LogCaptureFixture, record: str | None
+) -> None:
+    folder = fill(tmp_path, Encode()).folder
+    assert folder is not None
+    path = folder / "states-00001.json"
+    path.unlink() if record is None else path.write_text(record)
+    again = Encode()
+    assert_right(fill(tmp_path, again))
+    assert again.ids == ["clip2", "clip3"]
+    assert f"states-00001.json in {folder} is damaged" in messages.text
+    assert "is of another model" not in messages.text
+    assert fill(tmp_path, Encode()).reused
+
+
+def test_what_an_interrupted_bank_has_is_checked_before_it_goes_on(
+    tmp_path: Path, messages: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path, Encode(stop_at="clip6"))
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+    content = bytearray((folder / "states-00001.bin").read_bytes())
+    content[0] ^= 1
+    (folder / "states-00001.bin").write_bytes(content)
+    again = Encode()
+    assert_right(fill(tmp_path, again))
+    assert again.ids == ["clip2", "clip3", "clip6"]
+    assert f"states-00001.bin in {folder} is damaged" in messages.text
+    assert "2 of 4 shards are there, going on" in messages.text
+
+
+def test_a_bank_that_another_process_finds_damaged_is_opened_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process hashes its share: the others must not go on with what one of them writes again."""
+    place = BankPlace.of("train", "train-abc", SHAPE, {"encoder": "one"}, FeatureArguments(cache_dir=str(tmp_path)))
+    fill(tmp_path, Encode())
+    told: list[list[bool]] = []
+    monkeypatch.setattr(bank, "gather_object", lambda mine: told.append(mine) or [*mine, False])
+    assert whole_bank(place, (0, 2)) is None and told == [[True]]
+    monkeypatch.setattr(bank, "gather_object", lambda mine: [*mine, True])
+    assert whole_bank(place, (0, 2)) is not None
+
+
+@pytest.mark.parametrize("file", ["states-00001.bin", "index-00001.arrow", "states-00001.json"])
+def test_nothing_is_copied_from_a_damaged_shard_of_another_bank(tmp_path: Path, file: str) -> None:
+    folder = fill(tmp_path, Encode()).folder
+    assert folder is not None
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content if file != "states-00001.json" else b"{")
+    again = Encode()
+    assert_right(fill(tmp_path, again, split_of("train-other")))
+    assert again.ids == ["clip2", "clip3"]
 
 
 def test_each_process_checks_its_share_of_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

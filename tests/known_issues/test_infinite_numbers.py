@@ -14,6 +14,8 @@ from hf_asr.errors import UserError
 def test_a_number_of_seconds_is_finite(tmp_path: Path, key: str) -> None:
     yaml = tmp_path / "run.yaml"
     yaml.write_text('{experiment: {name: x}, model: {name_or_path: m}, data: {corpus: manifest, path: "."}}')
-    with pytest.raises(UserError, match=rf"{key}: expected a number \(.* and less than infinity\), found the number inf"):
+    with pytest.raises(
+        UserError, match=rf"{key}: expected a number \(.* and less than infinity\), found the number inf"
+    ):
         load_arguments([yaml], [f"{key}=.inf"])
     load_arguments([yaml], [f"{key}=1e9"])
