@@ -40,13 +40,23 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
             f"evaluation.generation may not set {', '.join(refused)}: scoring needs one text a clip; leave it out"
         )
     architecture: Any = type(model)
-    known = {*GenerationConfig().to_dict(), *inspect.signature(architecture.generate).parameters}
+    known = {*GenerationConfig().to_dict(), *_taken_by_generate(architecture)}
     _check_fallback(model, generation, known)
     unknown = [name for name in generation if name not in known]
     if unknown:
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
         hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
         raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
+
+
+def _taken_by_generate(architecture: type[Any]) -> Iterator[str]:
+    """Yield what ``generate`` takes by name; one that hands what it is given on takes what the class above does."""
+    for kind in architecture.__mro__:
+        if "generate" in vars(kind):
+            parameters = inspect.signature(vars(kind)["generate"]).parameters
+            yield from parameters
+            if not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values()):
+                return
 
 
 def _check_fallback(model: PreTrainedModel, generation: Mapping[str, Any], known: Collection[str]) -> None:
@@ -58,12 +68,17 @@ def _check_fallback(model: PreTrainedModel, generation: Mapping[str, Any], known
             "evaluation.generation.no_speech_threshold: expected logprob_threshold beside it, by which Whisper decides "
             "with it, found none; give evaluation.generation.logprob_threshold=-1.0, or leave it out"
         )
+    if "logprob_threshold" in known and said.get("logprob_threshold") is not None and said.get("temperature") is None:
+        raise UserError(
+            "evaluation.generation.logprob_threshold: expected temperature beside it, by which Whisper scales its "
+            "probabilities, found none; give evaluation.generation.temperature=0.0, or leave it out"
+        )
     if not isinstance(given, Sequence):
         return
     if not set(FALLBACK_REASONS) <= set(known):
         raise UserError(
-            f"{place}: expected one number for this {type(model).__name__}, found a list; only a Whisper whose "
-            "evaluation.window is full falls back to other temperatures"
+            f"{place}: expected one number for this {type(model).__name__}, found a list; only a Whisper falls back to "
+            "other temperatures"
         )
     if not given or min(given) < 0:
         raise UserError(f"{place}: expected numbers of at least 0, found {list(given) or 'none'}; mend the list")
@@ -111,6 +126,8 @@ def generating(options: Mapping[str, Any]) -> Iterator[None]:
     spoken.addFilter(quiet)
     try:
         yield
+    except UserError:  # a ValueError that is told already
+        raise
     except ValueError as error:
         given = ", ".join(f"{name}={value}" for name, value in options.items())
         raise UserError(f"evaluation.generation: expected what generate takes, found {given}: {error}") from error

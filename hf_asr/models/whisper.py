@@ -53,7 +53,7 @@ from hf_asr.models.whisper_processor import (
     plan_of,
     timestamp_ids,
 )
-from hf_asr.models.whisper_thin import takes_states, thinned
+from hf_asr.models.whisper_thin import check_attention_name, check_options, takes_states, thinned
 from hf_asr.text import cer_first
 
 logger = logging.getLogger(__name__)
@@ -281,9 +281,14 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
 
 
 def _load_model(arguments: Arguments, processor: ProcessorMixin) -> PreTrainedModel:
+    evaluation, takes_plans = arguments.evaluation, not arguments.model.window == arguments.evaluation.window == "full"
+    if takes_plans:
+        check_attention_name(arguments.model.attn_implementation)
     loaded = load_model(arguments.model, arguments.data, processor, arguments.experiment.seed)
+    if evaluation.window != "full":
+        check_options(loaded.generation_config.to_dict() | dict(evaluation.generation))
     whisper = cast(WhisperForConditionalGeneration, loaded)
-    if not arguments.model.window == arguments.evaluation.window == "full":
+    if takes_plans:
         return thinned(whisper)
     return loaded if arguments.features.bank == "off" else takes_states(whisper)
 

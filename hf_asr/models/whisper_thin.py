@@ -263,11 +263,19 @@ def check_attention(config: WhisperConfig) -> None:
     Raises:
         UserError: It is flash or flex attention.
     """
-    if config._attn_implementation not in ADDITIVE:
+    check_attention_name(config._attn_implementation)
+
+
+def check_attention_name(name: str | None) -> None:
+    """See that this way of computing attention can weigh keys.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if name not in ADDITIVE:
         raise UserError(
             f"model.attn_implementation: expected {' or '.join(ADDITIVE)}, as a window of thinned or clip weighs keys "
-            f"by an additive mask, found {config._attn_implementation}. Set model.attn_implementation=sdpa, or the "
-            "window to full."
+            f"by an additive mask, found {name}. Set model.attn_implementation=sdpa, or the window to full."
         )
 
 

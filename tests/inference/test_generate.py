@@ -340,6 +340,7 @@ def test_generation_options_that_can_be(tiny: Tiny, name: str) -> None:
         ("whisper", {"temperature": [0.0, -1.0], "logprob_threshold": -1.0}, r"found \[0.0, -1.0\]"),
         ("moonshine", {"temperature": [0.0, 0.4]}, "expected one number for this MoonshineForCond"),
         ("whisper", {"no_speech_threshold": 0.6}, "expected logprob_threshold beside it"),
+        ("whisper", {"no_speech_threshold": 0.6, "logprob_threshold": -1.0}, "logprob_threshold: expected temperature"),
         ("moonshine", {"logprob_threshold": -1.0}, "does not know logprob_threshold"),
     ],
 )

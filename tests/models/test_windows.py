@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,51 @@ def test_flash_attention_is_refused_before_training(arguments: Arguments, monkey
     arguments.model.window = "thinned"
     with pytest.raises(UserError, match="attn_implementation: expected sdpa or eager"):
         FAMILY.load_model(arguments, processor)
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
+def test_attention_is_refused_before_its_package_is_asked_for(arguments: Arguments, attention: str) -> None:
+    arguments = copy.deepcopy(arguments)
+    arguments.model.attn_implementation, arguments.model.window = attention, "clip"
+    processor = FAMILY.load_processor(arguments, None)
+    with pytest.raises(UserError, match=f"expected sdpa or eager, .* found {attention}"):
+        FAMILY.load_model(arguments, processor)
+
+
+@pytest.mark.parametrize("window", ["full", "thinned"])
+def test_options_that_need_all_positions_are_refused_before_training(arguments: Arguments, window: str) -> None:
+    """Only what decodes in that window is: a model that is trained on less may be decoded in the full one."""
+    arguments = copy.deepcopy(arguments)
+    arguments.evaluation.generation = {"cache_implementation": "static"}
+    arguments.model.window, arguments.evaluation.window = "thinned", window
+    processor = FAMILY.load_processor(arguments, None)
+    if window == "full":
+        FAMILY.load_model(arguments, processor)
+        return
+    with pytest.raises(UserError, match=r"^evaluation\.generation\.cache_implementation: expected another .*=full\.$"):
+        FAMILY.load_model(arguments, processor)
+
+
+@pytest.mark.parametrize("given", ["thinned window", "bank"])
+def test_the_options_of_the_stock_model_are_those_of_one_that_takes_plans(arguments: Arguments, given: str) -> None:
+    """Once refused, as if the model were none that falls back to other temperatures."""
+    arguments = copy.deepcopy(arguments)
+    window = "thinned" if given == "thinned window" else "full"
+    arguments.model.window, arguments.features.bank = window, "on" if given == "bank" else "off"
+    processor = FAMILY.load_processor(arguments, None)
+    model = FAMILY.load_model(arguments, processor)
+    assert isinstance(model, ThinWhisper)
+    options = {"temperature": [0.0, 0.4], "compression_ratio_threshold": 1.35, "logprob_threshold": -1.0}
+    FAMILY.check_decoding(model, options | {"no_speech_threshold": 0.6})
+    with pytest.raises(UserError, match="does not know zzz"):
+        FAMILY.check_decoding(model, {"zzz": 1})
+
+
+def test_a_refusal_while_decoding_is_one_message(arguments: Arguments) -> None:
+    processor, model, rows = loaded(arguments, "thinned")
+    collate = collator_for(FAMILY, processor, model, WindowChoice("thinned", 0.1, 3))
+    with pytest.raises(UserError, match=r"^evaluation\.generation\.cache_implementation: expected another value"):
+        FAMILY.decode(model, processor, collate(rows), {"cache_implementation": "static"})
 
 
 def test_a_folder_of_its_own(arguments: Arguments, tmp_path: Path) -> None:
