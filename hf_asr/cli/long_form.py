@@ -78,8 +78,8 @@ def score_recordings(
     model: Any = family.load_model(arguments, processor)
     model.to(device)
     conditions = resolve_conditions(family, arguments, device, model.dtype)
-    family.check_decoding(model, conditions.generation)
     decoder = make_decoder(family, model, processor, arguments, conditions)
+    family.check_decoding(model, decoder.options)
     written = write_down(decoder, model, recordings, conditions.dtype)
     if not written.segments:
         raise UserError(

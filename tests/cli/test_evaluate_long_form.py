@@ -84,6 +84,8 @@ def test_chunked_decodes_windows_and_compares_no_times(speaker: Path, yaml: Path
 
 def test_prompts_and_earlier_text_are_told_and_not_scored(speaker: Path, yaml: Path, tmp_path: Path) -> None:
     words = ("--long-form", "sequential", "--prompt", "Anna", "--condition-on-previous-text", "data.limit.test=1")
+    # The temperatures beside it are the method's own.
+    words = (*words, "evaluation.generation.logprob_threshold=-1.0", "evaluation.generation.no_speech_threshold=0.6")
     found = evaluated(tmp_path / "out", speaker, yaml, *words, "--save-predictions")
     known = found["long_form"]
     assert (known["prompt"], known["condition_on_previous_text"]) == ("Anna", True)
