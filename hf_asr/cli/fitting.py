@@ -11,15 +11,18 @@ from hf_asr.cli.preflight import is_on_cpu
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.checks import Check, spread
 from hf_asr.data.corpora import Split, build_splits
+from hf_asr.data.packing import ClipSizes, join_neighbours
 from hf_asr.errors import UserError
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.lengths import padded_seconds
+from hf_asr.features.packed import PackedTraining, packing_of
 from hf_asr.models import get_family
 from hf_asr.models.classifier import classifier_arguments
 from hf_asr.training.adapters import make_trainable
 from hf_asr.training.arguments import training_arguments
 from hf_asr.training.fitting import USABLE, Needs, WorstClip, largest_that_fits, worst_clips
 from hf_asr.training.forecast import chunked_head_of, training_collator
+from hf_asr.utterance import Seconds
 
 # Texts that are made into labels to find the longest ones; 3 s.
 MAX_TEXTS = 10_000
@@ -29,7 +32,8 @@ def check_batch_seconds(arguments: Arguments) -> Check:
     """Load the model as it will be trained, and search.
 
     Raises:
-        UserError: The training split is a stream, whose lengths are not known.
+        UserError: The training split is a stream, whose lengths are not known, or joined clips are thinned, which are
+            not batched by seconds.
     """
     if "label" in arguments.data.columns:
         arguments = classifier_arguments(arguments)
@@ -37,6 +41,11 @@ def check_batch_seconds(arguments: Arguments) -> Check:
     if not isinstance(split.rows, datasets.Dataset):
         raise UserError(
             "--fit-batch-seconds: expected a training split whose lengths are known, found data.streaming=true. Set "
+            "training.per_device_train_batch_size in its place."
+        )
+    if arguments.data.pack and arguments.model.window != "full":
+        raise UserError(
+            f"--fit-batch-seconds: expected model.window full beside data.pack, found {arguments.model.window}. Set "
             "training.per_device_train_batch_size in its place."
         )
     whose, free, _ = free_memory(is_on_cpu(arguments))
@@ -68,17 +77,51 @@ def load_needs(arguments: Arguments, split: Split) -> tuple[Needs, list[float]]:
     model, _ = make_trainable(loaded, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
     padded = padded_seconds(collate, split.rows["duration"][:])
     head = chunked_head_of(model, family, arguments.training)
-    clips = clips_of(split, padded, encoder)
+    clips = clips_of(split, padded, encoder, packing_of(encoder, arguments))
     size = encoder.front_end.feature_size
     return Needs(model, family.loss, collate, clips, size, training, head), padded
 
 
-def clips_of(split: Split, padded: list[float], encoder: ClipEncoder) -> list[WorstClip]:
-    """Return the clips of which the worst batches are full: the longest of all, and those with the most labels."""
+def clips_of(
+    split: Split, padded: list[float], encoder: ClipEncoder, packing: PackedTraining | None = None
+) -> list[WorstClip]:
+    """Return the clips of which the worst batches are full: the longest of all, and those with the most labels.
+
+    Args:
+        split: The training split.
+        padded: Padded seconds of its clips.
+        encoder: The family's.
+        packing: How clips are joined; then it is windows that are returned.
+    """
     durations = split.rows["duration"][:]
     places = {*spread(len(durations), MAX_TEXTS), max(range(len(padded)), key=padded.__getitem__)}
     rows = split.rows.select(sorted(places))
     labels = [encoder.labeller(row) for row in rows]
+    if packing is not None:
+        return windows_of(packing, rows, labels, max(padded))
     rate = encoder.front_end.frames_per_second
     frames = [max(1, int(row["duration"] * rate)) for row in rows]
     return worst_clips([padded[place] for place in sorted(places)], frames, labels)
+
+
+def windows_of(
+    packing: PackedTraining, rows: datasets.Dataset, labels: list[list[Any]], window: Seconds
+) -> list[WorstClip]:
+    """Return the worst of the windows that neighbours are joined to: their labels are those of all their clips.
+
+    Args:
+        packing: How clips are joined.
+        rows: The clips.
+        labels: Theirs.
+        window: Padded seconds of a window.
+    """
+    features, writer, room = packing.joiner.features, packing.joiner.labels, packing.room
+    frames = [features.frames(seconds) for seconds in rows["duration"]]
+    sizes = ClipSizes(frames, [writer.tokens(own) for own in labels], list(rows["speaker"]))
+    found = join_neighbours(sizes, room, range(len(sizes)), any_speaker=packing.any_speaker)
+    joined = [
+        writer.join([labels[clip] for clip in clips], [(0, 0)] * len(clips)) if len(clips) > 1 else labels[clips[0]]
+        for clips in found
+    ]
+    filled = [max(1, min(sum(frames[clip] for clip in clips), room.frames)) for clips in found]
+    return worst_clips([window] * len(found), filled, joined)

@@ -11,6 +11,7 @@ from hf_asr.cli.run_report import write_report
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.evaluation.guardrails import lines, read_guardrails
+from hf_asr.evaluation.other_windows import lines_of_windows, notes_of_windows
 from hf_asr.evaluation.report import compare_results
 from hf_asr.evaluation.screen import SplitSize, end_of_run_screen, main_rate
 from hf_asr.features.cache import PreparedSplit
@@ -109,8 +110,9 @@ def summarize_run(
     run_dir = arguments.run_dir
     sizes = sizes_of_run(splits, prepared, trainer, results)
     data_summary = data_summary_of(sizes)
-    notes = [*notes, *(warning for split in splits.values() for warning in split.warnings)]
     rate = main_rate(arguments.data.language)
+    notes = [*notes, *(warning for split in splits.values() for warning in split.warnings)]
+    notes += notes_of_windows(run_dir, arguments, rate)
     difference = compare_results(run_dir / "baseline", run_dir / "test", rate=rate) if baseline else None
     guardrails = read_guardrails(run_dir)
     write_model_card(
@@ -137,6 +139,6 @@ def summarize_run(
         baseline=baseline,
         difference=difference,
         language=arguments.data.language,
-        also=list(lines(guardrails)),
+        also=[*lines_of_windows(run_dir, arguments, rate), *lines(guardrails)],
     )
     Console().print(screen)

@@ -90,7 +90,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         if longest > batch_seconds:
             raise UserError(
                 f"data.batch_seconds: expected at least the longest clip of train, {longest:.2f} s, found "
-                f"{batch_seconds:g}. Raise it, or leave long clips out with data.max_seconds."
+                f"{batch_seconds:g}. Raise it, or leave long clips out with data.max_seconds (in a Whisper's full "
+                "window all are equally long)."
             )
         self.batch_seconds = batch_seconds
         self.accumulation = accumulation

@@ -22,6 +22,7 @@ from hf_asr.data.row_table import table_of
 from hf_asr.errors import RunFailed, UserError
 from hf_asr.evaluation.guardrails import AFTER, ALSO, BEFORE, compare_sets, exceeded, read_guardrails
 from hf_asr.evaluation.non_speech import write_non_speech
+from hf_asr.evaluation.other_windows import score_other_windows
 from hf_asr.evaluation.run import check_writes_words, decoded_rows, same_results, score_baseline, score_split
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.prepare import prepare_splits
@@ -111,6 +112,9 @@ def score_after(
 ) -> dict[str, Any]:
     """Score the fine-tuned model on the test split and on the other sets, and set these beside their baselines.
 
+    A model that was trained on less than the full window is scored by both, see
+    :mod:`hf_asr.evaluation.other_windows`.
+
     Returns:
         The results of the test split.
 
@@ -118,6 +122,7 @@ def score_after(
         UserError: As :func:`score_split`, or a set cannot be read.
     """
     results = score_split(model, family, processor, prepared, conditions, arguments, run_dir / AFTER, left_out=left_out)
+    score_other_windows(model, family, processor, prepared, conditions, arguments, run_dir, left_out=left_out)
     score_sets(model, family, processor, conditions, arguments, run_dir, AFTER)
     before = run_dir if arguments.evaluation.baseline else None
     on_main(compare_with, arguments, run_dir, before)

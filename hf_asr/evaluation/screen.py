@@ -72,7 +72,7 @@ def end_of_run_screen(
         baseline: The same for the untouched model; None when it was not scored.
         difference: Paired difference of ``main_rate(language)``, result minus baseline.
         language: Language tag of the corpus; decides whether CER or WER comes first.
-        also: Name and line of each other set that was scored.
+        also: Name and line of each other window and set that was scored.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

@@ -12,6 +12,7 @@ from helpers.tiny_whisper import make_tiny_whisper
 
 from hf_asr.cli import doctor, fitting
 from hf_asr.config.parser import load_arguments
+from hf_asr.data.corpora import build_splits
 from hf_asr.errors import UserError
 
 MEMORY = "free_memory"
@@ -62,6 +63,25 @@ def test_no_room_for_the_longest_clip_is_a_finding(config: Path, monkeypatch: py
 def test_without_a_run_or_of_a_stream() -> None:
     with pytest.raises(UserError, match="expected --config"):
         doctor.fit(None)
+
+
+def test_windows_of_several_clips_have_all_their_labels(config: Path) -> None:
+    """Six clips of two seconds together, each with up to 5 words: what a window holds, not what a clip does."""
+    found = {}
+    for pack in (False, True):
+        arguments = load_arguments([str(config)], [f"data.pack={pack}", "data.pack_speakers=any"])
+        split = build_splits(arguments.data, seed=42, names=("train",))["train"]
+        needs, _ = fitting.load_needs(arguments, split)
+        found[pack] = needs.clips
+    most = {pack: max(len(clip.labels) for clip in clips) for pack, clips in found.items()}
+    assert most[True] > 2 * most[False]
+    assert {clip.padded for clip in found[True]} == {4.0} and max(clip.frames for clip in found[True]) > 200
+
+
+def test_thinned_windows_of_several_clips_are_not_batched_by_seconds(config: Path) -> None:
+    arguments = load_arguments([str(config)], ["data.pack=true", "model.window=thinned"])
+    with pytest.raises(UserError, match=r"--fit-batch-seconds: expected model\.window full beside data\.pack, found"):
+        fitting.check_batch_seconds(arguments)
 
 
 def test_a_stream_has_no_lengths(config: Path) -> None:

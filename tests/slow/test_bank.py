@@ -67,6 +67,21 @@ def test_two_processes_train_as_one_with_and_without_a_bank(project_root: Path, 
         assert history(runs["on_1"], key) == pytest.approx(expected, abs=1e-3)
 
 
+def test_what_one_process_finds_damaged_no_other_goes_on_with(project_root: Path, yaml: Path, tmp_path: Path) -> None:
+    """The only shard is the first process's to check."""
+    words = ["features.bank=on", "training.per_device_train_batch_size=2", "training.max_steps=3", *FROZEN]
+    for name in ("before", "after"):
+        done = launch(project_root, 2, yaml, f"experiment.name={name}", *words)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert ("is damaged" in done.stderr) == (name == "after")
+        (index,) = (tmp_path / "cache").glob("bank-train-*/index-00000.arrow")
+        content = bytearray(index.read_bytes())
+        content[len(content) // 2] ^= 1
+        index.write_bytes(content)
+    before, after = (history(tmp_path / "runs" / name, "loss") for name in ("before", "after"))
+    assert before == after and len(before) == 3
+
+
 def test_a_killed_building_goes_on(project_root: Path, yaml: Path, tmp_path: Path) -> None:
     paths = [str(project_root), str(project_root / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
