@@ -98,7 +98,7 @@ def clips_of(
     rows = split.rows.select(sorted(places))
     labels = [encoder.labeller(row) for row in rows]
     if packing is not None:
-        return windows_of(packing, rows, labels, max(padded))
+        return windows_of(packing, rows, [list(own) for own in labels], max(padded))
     rate = encoder.front_end.frames_per_second
     frames = [max(1, int(row["duration"] * rate)) for row in rows]
     return worst_clips([padded[place] for place in sorted(places)], frames, labels)
