@@ -191,9 +191,7 @@ class DataArguments:
         bounds=POSITIVE_FINITE,
     )
     pack: bool = option(
-        False,
-        "Join short training clips of a Whisper to windows of 30 s, with timestamps between their texts; batch sizes "
-        "then count windows.",
+        False, "Join short training clips of a Whisper to windows of 30 s; batch sizes then count windows."
     )
     pack_share: float = option(
         0.8,
@@ -203,6 +201,7 @@ class DataArguments:
     pack_speakers: str = option(
         "same", "Whose clips share a window: one speaker's, or any once a speaker has no more.", choices=("same", "any")
     )
+    pack_timestamps: bool = option(True, "The texts of a window stand between the times at which they begin and end.")
     drop_suspicious: float | None = option(
         None,
         "Training clips whose transcript the untouched model contradicts with a CER above this are left out, counted "

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -104,6 +104,56 @@ class JointFrames:
         return np.maximum(window, padding_value(window)).astype(clips[0].dtype)
 
 
+class JointLabels(Protocol):
+    """Writes the label of several clips."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that clips may have together."""
+
+    def tokens(self, labels: Sequence[int]) -> int:
+        """Return the tokens that a clip with these labels takes among others."""
+
+    def join(self, labels: Sequence[Sequence[int]], times: Sequence[tuple[int, int]]) -> list[int]:
+        """Return the label ids of clips, given theirs and the frames at which each begins and ends."""
+
+    def read(self, labels: Sequence[int]) -> str:
+        """Return labels decoded back."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlainLabels:
+    """Writes the label of several clips as that of one whose text is theirs, one after the other.
+
+    Attributes:
+        labeller: Writes the label of one clip.
+    """
+
+    labeller: TokenLabels
+
+    @property
+    def room(self) -> int:
+        """Tokens that clips may have together: all positions but the start token's, the prefix's and the end's."""
+        return self.labeller.max_tokens - 2 - len(self.labeller.prefix)
+
+    def text(self, labels: Sequence[int]) -> list[int]:
+        """Return the ids of the text in a single clip's labels."""
+        return list(labels[len(self.labeller.prefix) : -1])
+
+    def tokens(self, labels: Sequence[int]) -> int:
+        """Return the tokens of a clip's text."""
+        return len(labels) - len(self.labeller.prefix) - 1
+
+    def join(self, labels: Sequence[Sequence[int]], times: Sequence[tuple[int, int]]) -> list[int]:
+        """Return the label ids of a window; times are not written."""
+        texts = [id for own in labels for id in self.text(own)]
+        return [*self.labeller.prefix, *texts, self.labeller.end_token]
+
+    def read(self, labels: Sequence[int]) -> str:
+        """Return labels decoded back."""
+        return self.labeller.read(labels)
+
+
 @dataclass(frozen=True, eq=False)
 class TimestampLabels:
     """Writes the label of several clips: each text between the times at which it begins and ends.
@@ -172,7 +222,7 @@ class Joiner:
     """
 
     features: JointFrames
-    labels: TimestampLabels
+    labels: JointLabels
 
     def context(self, samples: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return what is kept of a clip beside its own features."""

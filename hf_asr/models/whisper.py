@@ -26,7 +26,7 @@ from hf_asr.config.arguments import Arguments, DataArguments, ModelArguments
 from hf_asr.errors import UserError
 from hf_asr.features.collate import PlannedPadder, Seq2SeqCollator, WindowPadder
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
-from hf_asr.features.packing import Joiner, JointFrames, TimestampLabels
+from hf_asr.features.packing import Joiner, JointFrames, PlainLabels, TimestampLabels
 from hf_asr.features.positions import CLIP_BUCKET, FRAMES_PER_POSITION, Window, WindowChoice
 from hf_asr.models.checkpoints import CONFIG_PREFIX, finish_random, is_config_name, load_weights
 from hf_asr.models.family import ModelFamily
@@ -162,10 +162,13 @@ def make_encoder(processor: ProcessorMixin, model_config: PreTrainedConfig, argu
         text_pipeline=data.text_pipeline,
     )
     joining = None
-    if data.pack:
+    if data.pack and data.pack_timestamps:
         stamps = timestamp_ids(processor, model_config)
-        labels = TimestampLabels(labeller, tokenizer.get_vocab()[NO_TIMESTAMPS], stamps)
-        joining = Joiner(JointFrames(extractor), labels)
+        joining = Joiner(
+            JointFrames(extractor), TimestampLabels(labeller, tokenizer.get_vocab()[NO_TIMESTAMPS], stamps)
+        )
+    elif data.pack:
+        joining = Joiner(JointFrames(extractor), PlainLabels(labeller))
     return ClipEncoder(
         front_end=LogMel(extractor),
         labeller=labeller,

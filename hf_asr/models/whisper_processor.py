@@ -117,7 +117,7 @@ def timestamp_ids(processor: ProcessorMixin, config: PreTrainedConfig) -> tuple[
         raise UserError(
             f"data.pack: expected a tokenizer and a model with the timestamp tokens {names[0]} to {names[-1]}, which "
             f"tell where each clip begins and ends, found {len(missing)} of {len(names)} missing, {missing[0]} first. "
-            "Take the tokenizer of the published checkpoint, or set data.pack=false."
+            "Take the tokenizer of the published checkpoint, or set data.pack_timestamps=false."
         )
     return tuple(vocabulary[name] for name in names)
 

@@ -39,6 +39,7 @@ OF_THE_CLIPS = {
         "pack",
         "pack_share",
         "pack_speakers",
+        "pack_timestamps",
     ),
     "ctc": ("vocabulary",),
 }

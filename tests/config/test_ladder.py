@@ -221,5 +221,6 @@ def test_the_windows_ladder_decodes_every_row_by_the_full_window(project_root: P
         "thinned_stride_20": "thinned",
         "clip": "clip",
         "pack": "full",
+        "pack_plain": "full",
     }
-    assert [name for name, run in found.items() if run.data.pack] == ["pack"]
+    assert [name for name, run in found.items() if run.data.pack] == ["pack", "pack_plain"]

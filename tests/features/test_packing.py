@@ -15,7 +15,7 @@ from transformers import WhisperFeatureExtractor
 from hf_asr.data.audio import SAMPLE_RATE
 from hf_asr.features.collate import Seq2SeqCollator, WindowPadder
 from hf_asr.features.extract import ClipEncoder, LogMel, TokenLabels
-from hf_asr.features.packing import NO_ROOM, Joiner, JointFrames, TimestampLabels
+from hf_asr.features.packing import NO_ROOM, Joiner, JointFrames, PlainLabels, TimestampLabels
 
 TOKENIZER = tiny_tokenizer()
 VOCABULARY = TOKENIZER.get_vocab()
@@ -130,6 +130,20 @@ def test_the_room_is_what_a_label_may_have() -> None:
     assert window["pieces"] == ["clip0", "clip1"] and labels.room == 28
     assert len(window["labels"]) + 1 <= 32
     assert window["dropped"] == [{"id": "clip2", "error": NO_ROOM}]
+
+
+@pytest.mark.parametrize("prefix", [LANGUAGE, ()])
+def test_labels_without_timestamps_are_those_of_one_long_clip(prefix: tuple[str, ...]) -> None:
+    labeller = encoder_of(prefix).labeller
+    assert isinstance(labeller, TokenLabels)
+    plain = PlainLabels(labeller)
+    labels = [labeller.encode(text) for text in ("hi", "", "ho ho")]
+    window = plain.join(labels, [(0, 100), (100, 120), (120, 200)])
+    assert window == labeller.encode("hi ho ho")
+    assert len(window) == sum(map(plain.tokens, labels)) + len(prefix) + 1
+    assert plain.read(window) == labeller.read(window)
+    full = plain.join([[*labeller.prefix, *[labels[0][-2]] * plain.room, END]], [(0, 1)])
+    assert labeller.problem({}, full, 0) == "" and labeller.problem({}, [*full, END], 0)
 
 
 def test_a_clip_without_words_is_silence() -> None:

@@ -97,7 +97,9 @@ def test_a_shuffled_stream_by_padded_seconds(home: Path, buffer: int) -> None:
     assert max(len(line.split(",")) for line in (run / "sample_ids.jsonl").read_text().splitlines()) > 4
 
 
-@pytest.mark.parametrize("word", ["data.batch_seconds=8", "model.window=thinned", "data.drop_suspicious=1e9"])
+@pytest.mark.parametrize(
+    "word", ["data.batch_seconds=8", "model.window=thinned", "data.drop_suspicious=1e9", "data.pack_timestamps=false"]
+)
 def test_it_goes_with_the_other_switches(home: Path, word: str) -> None:
     run = train(home, word.split("=")[0], word, "training.num_train_epochs=1")
     assert sorted(sample_ids(run)) == sorted(f"clip{place}.wav" for place in range(CLIPS))
