@@ -64,8 +64,11 @@ class Conditions:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON-able copy that test_results.json stores."""
-        names = ("window_keep_seconds", "window_stride", "window_run")
-        thinned = {name: getattr(self, name) for name in names}
+        thinned = {
+            "window_keep_seconds": self.window_keep_seconds,
+            "window_stride": self.window_stride,
+            "window_run": self.window_run,
+        }
         return {
             "window": self.window,
             **(thinned if self.window == "thinned" else {}),

@@ -20,10 +20,10 @@ WHOLE, CLIP = WindowPadder(3000, 80), PlannedPadder(Window(1500, stride=0), 80)
         (WHOLE, [30.0, 30.0]),
         (CLIP, [1.0, 5.0]),
         (MixedPadder(WHOLE, CLIP, 0.2, 0), [30.0, 30.0]),
-        # 250 positions and 25 of silence kept one by one, every tenth of the other 1,225.
+        # 250 positions and 25 of silence kept one by one, every tenth of the others, and the window's last.
         (
             PlannedPadder(Window(1500, keep=25, stride=10), 80),
-            [2 * 0.01 * (50 + 25 + 143), 2 * 0.01 * (250 + 25 + 123)],
+            [2 * 0.01 * (50 + 25 + 144), 2 * 0.01 * (250 + 25 + 124)],
         ),
     ],
 )

@@ -88,8 +88,8 @@ def test_the_losses_are_the_same_and_the_encoder_rests(
     for name in ("loss", "eval_loss"):
         assert found["on"][name] == pytest.approx(found["off"][name], abs=1e-3), name
     assert found["on"]["grad_norm"] == pytest.approx(found["off"]["grad_norm"], rel=1e-2)
-    # 10 and 3 clips, 4 at once, and the 2 of test.
-    assert counts["on"] == 3 + 1 + 1 and counts["off"] >= 7
+    # 10 and 3 clips, 4 at once, and the 2 of test, which a model of a smaller window decodes by the full one as well.
+    assert counts["on"] == 3 + 1 + (2 if "thinned" in what else 1) and counts["off"] >= 7
     metrics = {way: json.loads((tmp_path / f"runs/bank_{way}/metrics_on_all_epochs.json").read_text()) for way in found}
     assert all(entry["eval_bank"] for entry in metrics["on"]) and "eval_bank" not in metrics["off"][0]
     results = [json.loads((tmp_path / f"runs/bank_{way}/test/test_results.json").read_text()) for way in ("off", "on")]
@@ -109,7 +109,7 @@ def test_a_whole_bank_needs_no_features_and_a_resumed_run_goes_on_inside_an_epoc
     calls = Calls(monkeypatch)
     recipe([*words, "experiment.name=broken"])
     assert not [*(tmp_path / "cache").glob("train-*"), *(tmp_path / "cache").glob("validation-*")]
-    assert calls.count == 1  # the test split
+    assert calls.count == 2  # the test split, by both windows
     run, whole = tmp_path / "runs" / "broken", tmp_path / "runs" / "whole"
     for step in (5, 6):  # as if it had been killed in the second epoch: 10 clips are 3 steps
         shutil.rmtree(run / "checkpoints" / f"checkpoint-{step}")
