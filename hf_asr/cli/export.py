@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_asr.export.source import Place
+    from hf_asr.export.verify import Verification
 
 EXAMPLE = (
     "hf-asr export --model runs/whisper_ru --format ctranslate2 --quantization int8 --output-dir whisper_ru_int8 "
@@ -75,11 +76,11 @@ def run(options: argparse.Namespace) -> int:
     place = find_model(options.model, options.base)
     arguments = configuration(options, place)
     check_folder(options.output_dir)
-    export(options, place, arguments, quantization)
+    verification = export(options, place, arguments, quantization)
     print(f"{options.output_dir}: {options.format}, {quantization}, {size_of(options.output_dir) / 1e6:,.1f} MB")
-    if not options.verify:
+    if verification is None:
         return 0
-    results = verified(options, place, arguments, quantization)
+    results = verified(options, place, arguments, quantization, verification)
     show(results, options.output_dir)
     return 0 if results["passed"] else 1
 
@@ -121,12 +122,12 @@ def configuration(options: argparse.Namespace, place: Place) -> Arguments:
     return arguments_of(place, replace(given, data=replace(given.data, streaming=False)))
 
 
-def export(options: argparse.Namespace, place: Place, arguments: Arguments, quantization: str) -> None:
-    """Load the model and write it."""
+def export(options: argparse.Namespace, place: Place, arguments: Arguments, quantization: str) -> Verification | None:
+    """Load the model and write it; return what it is verified on, which is read before."""
     from hf_asr.export.formats import FORMATS as KNOWN
     from hf_asr.export.formats import write_export
     from hf_asr.export.source import open_source
-    from hf_asr.export.verify import check_verifiable
+    from hf_asr.export.verify import check_verifiable, read_verification
     from hf_asr.models import get_family
 
     format, family = KNOWN[options.format], get_family(arguments.model)
@@ -134,18 +135,22 @@ def export(options: argparse.Namespace, place: Place, arguments: Arguments, quan
         check_verifiable(family.scoring)
         format.check_decoding(dict(family.decoding_options(arguments)))
     format.check(family.name, family.name)
-    write_export(open_source(place, arguments), format, options.output_dir, quantization)
+    source = open_source(place, arguments)
+    verification = read_verification(source, format, options.split, device_of(arguments)) if options.verify else None
+    write_export(source, format, options.output_dir, quantization)
+    return verification
 
 
-def verified(options: argparse.Namespace, place: Place, arguments: Arguments, quantization: str) -> dict[str, Any]:
+def verified(
+    options: argparse.Namespace, place: Place, arguments: Arguments, quantization: str, verification: Verification
+) -> dict[str, Any]:
     """Load the original anew, score both and return what verify.json holds."""
     from hf_asr.export.formats import FORMATS as KNOWN
     from hf_asr.export.source import open_source
     from hf_asr.export.verify import verify
 
-    source = open_source(place, arguments)
-    format, folder, device = KNOWN[options.format], options.output_dir, device_of(arguments)
-    return verify(source, format, folder, options.split, options.margin / 100, quantization, device)
+    source, format = open_source(place, arguments), KNOWN[options.format]
+    return verify(source, format, options.output_dir, verification, options.margin / 100, quantization)
 
 
 def device_of(arguments: Arguments) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ import torch
 
 from hf_asr.data.corpora import build_splits
 from hf_asr.errors import UserError
+from hf_asr.evaluation.clip_columns import clip_columns
 from hf_asr.evaluation.report import compare_results, read_predictions, replace_file
 from hf_asr.evaluation.run import score_split
 from hf_asr.export.format import Format
 from hf_asr.export.source import Source
+from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.prepare import prepare_splits
-from hf_asr.inference.generate import resolve_conditions
+from hf_asr.inference.generate import Conditions, bare_model, resolve_conditions
+from hf_asr.utterance import Drops
 
 RESULTS = "verify.json"
 # Folders below the export with test_results.json and test_predictions.csv of each side.
@@ -25,6 +28,23 @@ ORIGINAL, EXPORTED = "verify/original", "verify/exported"
 RATES = ("wer", "wer_interval", "cer", "mer", "wil", "substitutions", "deletions", "insertions", "hits")
 SPEED = ("wall_seconds", "rtfx", "seconds_of_audio")
 GREEDY = {"num_beams": 1}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What both sides decode, and how.
+
+    Attributes:
+        clips: The split, prepared.
+        left_out: What the corpus left out of it.
+        conditions: How it is decoded.
+        device: Where the original decodes; the exported one runs on the CPU.
+    """
+
+    clips: PreparedSplit
+    left_out: Drops
+    conditions: Conditions
+    device: torch.device
 
 
 def check_verifiable(source_scoring: str) -> None:
@@ -40,8 +60,34 @@ def check_verifiable(source_scoring: str) -> None:
         )
 
 
+def read_verification(source: Source, format: Format, split: str, device: torch.device) -> Verification:
+    """Read and prepare what is verified on, before anything is exported.
+
+    Args:
+        source: The original, with the configuration that is verified on.
+        format: The format that will be written.
+        split: ``train``, ``validation`` or ``test``.
+        device: Where the original decodes.
+
+    Raises:
+        UserError: The corpus cannot be read, or the model or the runtime cannot decode as the configuration says.
+    """
+    family, arguments = source.family, source.arguments
+    conditions = resolve_conditions(family, arguments, device, source.model.dtype)
+    format.check_decoding(dict(conditions.generation))
+    if format.greedy and family.name != "ctc":
+        conditions = replace(conditions, generation={**conditions.generation, **GREEDY})
+    family.check_decoding(bare_model(source.model), conditions.generation)
+    encoder = family.make_encoder(source.processor, source.model.config, arguments)
+    splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=(split,))
+    clips = prepare_splits(splits, encoder, arguments, trained_on=())[split]
+    if arguments.evaluation.slices:
+        clip_columns(clips, arguments.evaluation.slices)
+    return Verification(clips, splits[split].drops, conditions, device)
+
+
 def verify(
-    source: Source, format: Format, folder: Path, split: str, margin: float, quantization: str, device: torch.device
+    source: Source, format: Format, folder: Path, found: Verification, margin: float, quantization: str
 ) -> dict[str, Any]:
     """Score the original and the exported model on a split, and write ``folder/verify.json``.
 
@@ -49,66 +95,53 @@ def verify(
         source: The original, unmerged, with the configuration that is verified on.
         format: The format that was written.
         folder: The export.
-        split: ``train``, ``validation`` or ``test``.
+        found: From :func:`read_verification`.
         margin: Most that the WER may have grown, a fraction: the upper end of the difference's interval decides.
         quantization: What the exported weights are stored in.
-        device: Where the original decodes; the exported one runs on the CPU.
 
     Returns:
         What verify.json holds; rates are fractions.
 
     Raises:
-        UserError: Nothing can be decoded, or the runtime cannot decode as the configuration says.
+        UserError: Nothing can be decoded.
     """
-    check_verifiable(source.family.scoring)
-    source.model.to(device)
-    before, skipped = _score(source, source.family, split, folder / ORIGINAL, device, format)
+    source.model.to(found.device)
+    before = _score(source, source.family, folder / ORIGINAL, found)
     runtime = format.open(folder, source)
     family = replace(source.family, decode=partial(decode_instead, source.family, runtime))
-    after, _ = _score(source, family, split, folder / EXPORTED, device, format)
+    after = _score(source, family, folder / EXPORTED, found)
     results = {
         "format": format.name,
         "quantization": quantization,
         "runtime": format.version(),
-        "split": split,
+        "split": found.clips.name,
         "normalizer": before["normalizer"],
         "num_utterances": before["num_utterances"],
         "num_words": before["num_words"],
         "original": {name: before[name] for name in (*RATES, *SPEED)}
-        | {"device": device.type, "dtype": before["dtype"]},
+        | {"device": found.device.type, "dtype": before["dtype"]},
         "exported": {name: after[name] for name in (*RATES, *SPEED)}
         | {"device": "cpu", "dtype": format.computed(runtime)},
         **_difference(folder, margin, source.arguments.experiment.seed),
-        **{name: before[name] for name in ("window", "batch_size", "generation")},
-        "skipped": skipped,
+        **{name: value for name, value in found.conditions.as_dict().items() if name != "dtype"},
+        "skipped": before["skipped"],
     }
     replace_file(folder / RESULTS, json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     return results
 
 
-def _score(
-    source: Source, family: Any, split: str, folder: Path, device: torch.device, format: Format
-) -> tuple[dict[str, Any], dict[str, int]]:
+def _score(source: Source, family: Any, folder: Path, found: Verification) -> dict[str, Any]:
     """Decode and score one side."""
-    arguments = source.arguments
-    splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=(split,))
-    encoder = family.make_encoder(source.processor, source.model.config, arguments)
-    prepared = prepare_splits(splits, encoder, arguments, trained_on=())
-    conditions = resolve_conditions(family, arguments, device, source.model.dtype)
-    format.check_decoding(dict(conditions.generation))
-    if format.greedy and family.name != "ctc":
-        conditions = replace(conditions, generation={**conditions.generation, **GREEDY})
-    results = score_split(
+    return score_split(
         source.model,
         family,
         source.processor,
-        prepared[split],
-        conditions,
-        arguments,
+        found.clips,
+        found.conditions,
+        source.arguments,
         folder,
-        left_out=splits[split].drops,
+        left_out=found.left_out,
     )
-    return results, results["skipped"]
 
 
 def decode_instead(family: Any, runtime: Any, model: Any, processor: Any, batch: Any, options: Any) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -24,6 +23,7 @@ from hf_asr.features.cache import LiveRows, PreparedSplit
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.packing import Joiner
 from hf_asr.features.streamed import StreamRows
+from hf_asr.features.together import decoding_threads
 from hf_asr.utterance import AudioRef
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class PackedTraining:
         """Return seconds and tokens of each clip of a table that is not cached; one that is broken fills a window."""
         logger.info("data.pack: decoding %d clips once for their lengths; features.cache=true keeps them", len(table))
         measured: list[tuple[float, int]] = []
-        with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        with decoding_threads(max(1, len(os.sched_getaffinity(0)))) as pool:
             for first in range(0, len(table), MEASURED_AT_ONCE):
                 rows = [table[place] for place in range(first, min(first + MEASURED_AT_ONCE, len(table)))]
                 labels = [self.joiner.labels.tokens(encoder.labeller(row)) for row in rows]  # type: ignore[arg-type]

@@ -58,8 +58,22 @@ class Together:
 @contextmanager
 def encoding_together(encoder: ClipEncoder, device: torch.device, threads: int) -> Iterator[Together]:
     """Give what encodes rows together, with so many threads that decode."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as decoders:
+    with decoding_threads(threads) as decoders:
         yield Together(encoder, device, decoders)
+
+
+@contextmanager
+def decoding_threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads that decode and resample, each on one core.
+
+    Resampling is a matrix product of torch: each thread would start as many of torch's own as there are cores.
+    """
+    before = torch.get_num_threads()  # also fixes the caller's, which would otherwise take the last that was set
+    try:
+        with ThreadPoolExecutor(number, "decode", initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(before)  # of threads that are started later
 
 
 def gpu_for(encoder: ClipEncoder, device: str) -> torch.device | None:

@@ -12,7 +12,7 @@ import torch
 from hf_asr.evaluation.scoring import REFERENCE, validation_scores
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.positions import WindowChoice
-from hf_asr.inference.generate import DTYPES, Conditions, bare_model, generate_dataset, split_batches
+from hf_asr.inference.generate import DTYPES, Conditions, bare_model, generate_dataset, on_main, split_batches
 from hf_asr.models.family import ModelFamily
 from hf_asr.training.loss import summed_loss
 from hf_asr.utterance import Drops
@@ -109,7 +109,8 @@ class ValidationMixin:
         column = self.validation.column(REFERENCE[scoring])
         references = dict(zip(self.validation.column("id"), column, strict=True))
         texts = [references[hypothesis.id] for hypothesis in generated.hypotheses]
-        return validation_scores(scoring, texts, [h.text for h in generated.hypotheses], self.normalizer)
+        hypotheses = [hypothesis.text for hypothesis in generated.hypotheses]
+        return on_main(validation_scores, scoring, texts, hypotheses, self.normalizer)
 
 
 class _LossSum:

@@ -100,3 +100,22 @@ def test_decoding_that_the_runtime_has_not(attack: Attack, model: Path, release:
     found = attack.verb("export", *words, asked, "--format", "onnx")
     found.assert_refused("evaluation.generation", "temperature=0.5", "ONNX")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("data.path=nowhere", ("data.path nowhere", "nothing there")),
+        ("data.splits.test=nosuch", ("no nosuch.tsv",)),
+        ("data.language=null", ("data.language", "found none")),
+        ("evaluation.slices=[mood]", ("evaluation.slices", "mood")),
+        ("evaluation.generation.length_penalty=much", ("length_penalty",)),
+    ],
+)
+def test_what_cannot_be_verified_on_is_told_before_anything_is_written(
+    attack: Attack, model: Path, release: Release, tmp_path: Path, wrong: str, said: tuple[str, ...]
+) -> None:
+    """An export that was there already would have to be deleted before the verb takes its folder again."""
+    words = ["--model", model, "--output-dir", tmp_path / "out", "--format", "merged", "--verify", release.yaml]
+    attack.verb("export", *words, wrong).assert_refused(*said)
+    assert not (tmp_path / "out").exists()

@@ -70,6 +70,13 @@ def test_a_thinned_window_is_exported_as_the_full_one(
     assert "the full window is computed" in capsys.readouterr().err
 
 
+def test_batches_by_seconds_are_told(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    words = ["--format", "merged", "--verify", str(parts[1]), "data.limit.test=2", "evaluation.batch_seconds=30"]
+    assert exported(parts, tmp_path / "out", *words) == 0
+    found = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert found["batch_seconds"] == 30 and "batch_size" not in found
+
+
 def test_without_verification_nothing_but_the_model_is_there(
     parts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_rows_together_are_rows_one_by_one(rows: list[dict[str, Any]], encoder: 
 def test_nothing_that_can_be_used(rows: list[dict[str, Any]], encoder: ClipEncoder) -> None:
     with encoding_together(encoder, CPU, threads=1) as encode:
         assert [row["error"] for row in encode(rows[1:2])] == [encoder(rows[1])["error"]]
+
+
+def test_a_thread_that_decodes_has_one_core(encoder: ClipEncoder) -> None:
+    """Each would start as many of torch's own as there are cores: resampling is a matrix product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with encoding_together(encoder, CPU, threads=2) as encode:
+            assert encode.decoders.submit(torch.get_num_threads).result() == 1
+            assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare(rows: list[dict[str, Any]], encoder: ClipEncoder, device: str, on_bad_clip: str = "skip") -> PreparedSplit:

@@ -7,6 +7,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -176,9 +177,11 @@ def on_a_process(whisper: Parts, folder: Path, expected: dict[str, float]) -> No
     torch.set_num_threads(1)
     trainer = trainer_in(folder, whisper)
     assert trainer.one_pass() and trainer.accelerator.num_processes == 2
-    found = trainer.evaluate()
+    with mock.patch.object(validation, "validation_scores", wraps=validation.validation_scores) as scored:
+        found = trainer.evaluate()
     assert found["eval_loss"] == pytest.approx(expected["eval_loss"], rel=1e-7)
     assert found["eval_wer"] == expected["eval_wer"]
+    assert scored.call_count == (1 if trainer.args.process_index == 0 else 0)
     trainer.eval_window = None
     twice = trainer.evaluate()
     assert {k: found[k] for k in ("eval_loss", "eval_wer")} == {k: twice[k] for k in ("eval_loss", "eval_wer")}

@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.thin_clips import SECONDS, pair, planned, prompts, windows
 from helpers.tiny_training import build_rows, make_trainer
+from helpers.tiny_whisper import make_tiny_whisper
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Seq2SeqTrainingArguments
 
 from hf_asr.training.loader import EpochLoader
+
+# All but the math kernel, which holds every logit. A CPU's flash kernel takes an additive mask, a GPU's does not.
+FUSED = {
+    "cpu": [SDPBackend.FLASH_ATTENTION],
+    "cuda": [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION],
+}
 
 
 def test_the_default_optimiser_is_the_fused_one(tmp_path: Path) -> None:
@@ -25,6 +34,25 @@ def threads(rows: list[Any]) -> int:
 
 def test_a_loader_worker_has_one_thread() -> None:
     assert set(EpochLoader([0, 1], num_workers=1, collate_fn=threads)) == {1}
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_whisper(tmp_path_factory.mktemp("step"), chunk_length=SECONDS)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("window", ["full", "thinned"])
+def test_no_attention_falls_back_to_the_slow_kernel(whisper: Path, window: str, autocast: bool) -> None:
+    """With a fused kernel alone allowed, torch ends the step where none takes mask, type or shape."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    stock, thin = pair(whisper, attn_implementation="sdpa")
+    whole = windows()
+    batch = {"input_features": whole} if window == "full" else planned(whole, stride=10)
+    model = (stock if window == "full" else thin).train().to(device)
+    inputs = {name: value.to(device) for name, value in batch.items()}
+    with sdpa_kernel(FUSED[device]), torch.autocast(device, torch.bfloat16, enabled=autocast):
+        model(**inputs, decoder_input_ids=prompts().to(device)).logits.float().sum().backward()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
