@@ -16,6 +16,8 @@ import stock
 from setting import Measured, Setting, alternate, clock, timed, with_folder
 from transformers import WhisperProcessor
 
+from hf_asr.profiling.resident import peak_rss_bytes
+
 CLIPS = 64
 BATCH_SECONDS = 240
 
@@ -107,8 +109,6 @@ def _at_size(setting: Setting, clips: int) -> dict[str, float]:
 
 def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
     """Print what one size takes: seconds, and megabytes at their highest."""
-    import resource
-
     from speech import Speech
 
     # The libraries' own start is the same at every size: what they take once is left out.
@@ -124,7 +124,7 @@ def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
     started = clock()
     batches = sum(1 for _ in made.trainer.batch_sampler())
     sampled = clock()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_rss_bytes() / 2**20
     times = {"listing": listed - start, "start_up": started - listed, "sampling": sampled - started}
     print(json.dumps(times | {"batches": batches, "peak_rss_mb": peak}))
 

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ours
 import torch
 from setting import Measured, Setting, with_folder
 from speech import Speech
 from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
+
+from hf_asr.profiling.resident import peak_rss_bytes
 
 WINDOWS = {"ours": "thinned", "clip window": "clip", "full window": "full"}
 
@@ -58,6 +61,7 @@ def peak_memory(setting: Setting) -> list[dict[str, Any]]:
     found = {side: _in_process(setting, side) for side in ("stock", *WINDOWS)}
     measured = Measured({side: [values["peak"] / 1e6] for side, values in found.items()}, "MB above the model")
     measured.about = {
+        "window": ours.shipped_window(setting),
         "what": "second step's peak above the bytes live before it, gradients included",
         "peak_rss_mb": {side: values["rss_mb"] for side, values in found.items()},
     }
@@ -78,8 +82,6 @@ def _in_process(setting: Setting, side: str) -> dict[str, float]:
 
 def main(given: dict[str, Any]) -> None:
     """Train two steps and print the peak."""
-    import resource
-
     import rows_training
 
     folder = Path(given["folder"])
@@ -93,7 +95,7 @@ def main(given: dict[str, Any]) -> None:
     watch = SecondStep()
     trainer.add_callback(watch)
     trainer.train()
-    print(json.dumps({"peak": watch.peak, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"peak": watch.peak, "rss_mb": peak_rss_bytes() / 2**20}))
 
 
 if __name__ == "__main__":

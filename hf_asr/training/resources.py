@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Sized
 from pathlib import Path
@@ -15,14 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_asr.files import write_whole
 from hf_asr.profiling.energy import joules_since, read_counters
+from hf_asr.profiling.resident import peak_rss_bytes
 
 RESOURCES = "resources.json"
-
-
-def peak_rss_bytes() -> int:
-    """Return the largest resident memory this process has had; Linux counts it in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Resources(TrainerCallback):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.tiny_training import make_trainer
 
-from hf_asr.training.resources import RESOURCES, Resources, peak_rss_bytes
+from hf_asr.profiling.resident import peak_rss_bytes
+from hf_asr.training.resources import RESOURCES, Resources
 
 
 def trained(run_dir: Path, resume_from: str | None = None, **changes: object) -> dict[str, float]:
