@@ -85,6 +85,11 @@ def configuration(setting: Setting, *overrides: str) -> Arguments:
     return load_arguments([str(path)], list(overrides))
 
 
+def shipped_window(setting: Setting) -> str:
+    """Return in words what ``model.window: thinned`` is without further keys."""
+    return described(configuration(setting).model)
+
+
 def load_encoder(arguments: Arguments) -> ClipEncoder:
     """Load what encodes rows; no weights."""
     family = get_family(arguments.model)

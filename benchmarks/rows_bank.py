@@ -26,7 +26,11 @@ def train_bank(setting: Setting) -> list[dict[str, Any]]:
     sides = {"stock": step_timer(_stock(setting, clips, max_steps=2)), "ours": step_timer(made, untimed=BATCHES)}
     costs = alternate(sides, setting.rounds)
     each = {side: [cost / setting.batch for cost in values] for side, values in costs.items()}
-    measured = Measured(each, "seconds a clip", {"what": "a step of decoder-only training, in epoch 2 from the bank"})
+    about = {
+        "what": "a step of decoder-only training, in epoch 2 from the bank",
+        "window": ours.shipped_window(setting),
+    }
+    measured = Measured(each, "seconds a clip", about)
     return [measured.row("train_bank", setting)]
 
 
@@ -46,6 +50,7 @@ def job_bank(setting: Setting) -> list[dict[str, Any]]:
 
     costs = alternate({"stock": timed(stock_job, clips), "ours": timed(our_job, clips)}, setting.rounds)
     about = {"what": f"{EPOCHS} epochs, preparation and bank included", "clips": clips}
+    about["window"] = ours.shipped_window(setting)
     return [Measured(costs, "seconds a clip", about).row("job_bank", setting)]
 
 

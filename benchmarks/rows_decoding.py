@@ -24,11 +24,12 @@ def evaluate(setting: Setting) -> list[dict[str, Any]]:
     sides = {"stock": timed(_stock(setting, clips), clips)}
     sides |= {name: timed(side.trainer.evaluate, clips) for name, side in made.items()}
     measured = Measured(alternate(sides, setting.rounds), "seconds a clip")
-    shipped = made["ours"].arguments.model
     measured.about = {
         "what": "loss and greedy hypotheses of a validation, metrics included",
-        "window": ours.described(shipped),
+        "window": ours.shipped_window(setting),
         "new_tokens": setting.new_tokens,
+        # An English-only decoder has neither language nor task.
+        "label_tokens": len(made["ours"].prepared["validation"].rows[0]["labels"]),
         "identical_to_unsorted_and_unbatched": {name: _identical(side) for name, side in made.items()},
     }
     return [measured.row("evaluate", setting)]

@@ -53,9 +53,9 @@ def train_full(setting: Setting) -> list[dict[str, Any]]:
     setting = with_folder(setting, "train_full")
     names = {f"stride {stride}": ["model.window=thinned", f"model.window_stride={stride}"] for stride in STRIDES}
     measured = seconds_a_clip(setting, names)
-    shipped = ours.configuration(setting).model
-    measured.about["window"] = ours.described(shipped)
-    return [measured.row("train_full", setting, ours=f"stride {shipped.window_stride}")]
+    measured.about["window"] = ours.shipped_window(setting)
+    stride = ours.configuration(setting).model.window_stride
+    return [measured.row("train_full", setting, ours=f"stride {stride}")]
 
 
 def train_clip(setting: Setting) -> list[dict[str, Any]]:
@@ -109,10 +109,11 @@ def roofline(setting: Setting) -> list[dict[str, Any]]:
     costs = alternate({side: step_timer(trainer) for side, trainer in made.items()}, setting.rounds)
     reached = _matrix_product(setting.rounds)
     share = {side: [operations[side] / cost / reached for cost in values] for side, values in costs.items()}
-    measured = Measured({"ours": share["ours"]}, "share of a large matrix product's FLOP/s")
-    row = measured.row("roofline", setting)
-    middle = sorted(share["stock"])[len(share["stock"]) // 2]
-    return [row | {"stock": middle, "flop_a_step": operations, "matrix_product_flops": reached}]
+    about = {"window": ours.shipped_window(setting)}
+    measured = Measured({"ours": share["ours"]}, "share of a large matrix product's FLOP/s", about)
+    row, stock_side = measured.row("roofline", setting), Measured({"stock": share["stock"]}, "")
+    row["spread"]["stock"] = [min(share["stock"]), max(share["stock"])]
+    return [row | {"stock": stock_side.median("stock"), "flop_a_step": operations, "matrix_product_flops": reached}]
 
 
 def _operations(trainer: Any) -> int:

@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"--only: expected one of {', '.join(SMALL)} beside --size small, found {name}; leave it out")
     if options.rounds < 1:
         parser.error(f"--rounds: expected 1 or more, found {options.rounds}; the figures of the docs take 5")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads: expected 1 or more, found {options.threads}; leave it out for all cores")
+    problem = output_problem(options.output) if options.output else ""
+    if problem:
+        parser.error(f"--output: expected a JSON list to write rows into, or a new file, found {problem}; name another")
     return options
+
+
+def output_problem(output: Path) -> str:
+    """Tell what is wrong with FILE, before minutes are measured for it."""
+    if not output.parent.is_dir():
+        return f"no folder {output.parent}"
+    if not output.exists():
+        return ""
+    try:
+        rows = json.loads(output.read_text("utf-8"))
+        return "" if isinstance(rows, list) and all("name" in row for row in rows) else f"other JSON in {output}"
+    except (OSError, ValueError, TypeError) as error:
+        return f"{output}: {error}"
 
 
 def make_setting(folder: Path, options: argparse.Namespace) -> Any:
@@ -91,24 +109,38 @@ def make_setting(folder: Path, options: argparse.Namespace) -> Any:
 
 
 def put(rows: list[dict[str, Any]], output: Path | None, written: str) -> None:
-    """Write rows over their namesakes in FILE and print them."""
+    """Write rows over their namesakes of the same kind of device in FILE and print them."""
     kept = json.loads(output.read_text("utf-8")) if output and output.exists() else []
-    names = [row["name"] for row in rows]
+    places = [place(row) for row in rows]
     for row in rows:
         row["command"] = written
         print(json.dumps(row))
     if output:
-        merged = [row for row in kept if row["name"] not in names] + rows
+        merged = [row for row in kept if place(row) not in places] + rows
         output.write_text(json.dumps(merged, indent=1) + "\n", "utf-8")
 
 
+def on_cpu(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row was measured without a GPU."""
+    return str(row["hardware"]["device"]).startswith("CPU")
+
+
+def place(row: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what a row of a file has to itself: a GPU's does not take the place of a CPU's."""
+    return row["name"], on_cpu(row)
+
+
 def main() -> int:
-    """Measure the rows asked for; return the exit code: 1 when one stays below its bar."""
+    """Measure the rows asked for; return the exit code: 1 when one stays below its bar, 2 when none can be measured."""
     options = parse()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes that rows start as well
     import datasets
     import torch
     from setting import CLOCK
+
+    from hf_asr.errors import UserError
 
     if options.clock == "cpu" and torch.cuda.is_available():
         raise SystemExit("--clock cpu: expected a machine without a GPU, whose work no CPU time counts; leave it out")
@@ -116,19 +148,28 @@ def main() -> int:
     torch.set_num_threads(options.threads or torch.get_num_threads())
     datasets.disable_progress_bars()
     logging.getLogger("hf_asr").setLevel(logging.ERROR)
-    names = options.only or list(ROWS if options.size == "tiny" else SMALL)
+    try:
+        missed = measured(options)
+    except UserError as error:
+        print(f"benchmarks/run.py: {error}", file=sys.stderr)
+        return 2
+    if missed:
+        print(f"below their bars: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def measured(options: argparse.Namespace) -> list[str]:
+    """Measure and write the rows asked for; return the names of those below their bars."""
     missed = []
     with tempfile.TemporaryDirectory(prefix="hf_asr_bench") as folder:
         setting = make_setting(Path(folder), options)
-        for name in names:
+        for name in options.only or list(ROWS if options.size == "tiny" else SMALL):
             print(f"{name}:", file=sys.stderr, flush=True)
             module, bar = ROWS[name]
             rows = getattr(importlib.import_module(module), name)(setting)
             put(rows, options.output, command(name, options))
             missed += [row["name"] for row in rows if options.size == "tiny" and below(row, bar)]
-    if missed:
-        print(f"below their bars: {', '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    return missed
 
 
 def command(name: str, options: argparse.Namespace) -> str:

@@ -18,6 +18,7 @@ import torchaudio
 from hf_asr.config.arguments import DataArguments
 from hf_asr.data.audio import SAMPLE_RATE, encode, load
 from hf_asr.data.corpora import build_splits
+from hf_asr.errors import UserError
 from hf_asr.utterance import AudioRef
 
 # What Common Voice has: both sides resample.
@@ -27,6 +28,9 @@ SPECIAL_LABELS = 4
 # Enough clips of each for windows that are full of them.
 SPEAKERS = 4
 PROJECT = Path(__file__).resolve().parents[1]
+SHARED = "HF_ASR_SHARED_DATA"
+# Its clips, the model that decodes, and the tokenizer of the one that is trained.
+PARTS = ("gigaspeech_layout", "whisper", "whisper-tokenizer-multilingual")
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,20 @@ class Speech:
 
 
 def shared_folder() -> Path | None:
-    """Return the folder of real speech; None where there is none."""
-    folder = Path(os.environ.get("HF_ASR_SHARED_DATA", PROJECT.parent / "shared" / "data"))
-    return folder.resolve() if (folder / "gigaspeech_layout").is_dir() else None
+    """Return the folder of real speech; None where there is none.
+
+    Raises:
+        UserError: HF_ASR_SHARED_DATA names a folder that is none: figures of other speech than asked for.
+    """
+    given = os.environ.get(SHARED)
+    folder = Path(given or PROJECT.parent / "shared" / "data").resolve()
+    missing = [name for name in PARTS if not (folder / name).is_dir()]
+    if given and missing:
+        raise UserError(
+            f"{SHARED}: expected a folder with {', '.join(PARTS)}, found no {missing[0]} in {folder}. Name another, or "
+            "unset it."
+        )
+    return None if missing else folder
 
 
 def make_speech(
@@ -74,7 +89,8 @@ def make_speech(
     """
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     real = shared_folder()
-    source = "speechocean762 (../shared/data/gigaspeech_layout)" if real else "synthetic: espeak-ng's voices"
+    place = SHARED if os.environ.get(SHARED) else "../shared/data"
+    source = f"speechocean762 ({place}/gigaspeech_layout)" if real else "synthetic: espeak-ng's voices"
     pieces = _cut(_real(real, seconds) if real else _spoken(folder), round(seconds * SAMPLE_RATE))
     lines = ["path\ttext\tspeaker\tseconds"]
     text = " ".join(["the"] * (label_tokens - special))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run import ROWS, SMALL, below
+from run import ROWS, SMALL, below, on_cpu
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- rows: written by benchmarks/table.py -->", "<!-- end of rows -->"
@@ -71,13 +71,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the tables of all rows, CPU first, then CUDA, and what they were measured on."""
     header = ["| row | stock | ours | ratio | bar | unit, window, beside |", "|---|---|---|---|---|---|"]
     lines = ["## On a CPU", "", *header]
-    on_cpu = {row["name"]: row for row in rows if row["hardware"]["device"].startswith("CPU")}
-    on_gpu = {row["name"]: row for row in rows if row["name"] not in on_cpu}
-    lines += [line(name, on_cpu.get(name), bar_of(name, on_cpu.get(name))) for name in ROWS]
-    lines += [line(f"{name}_small", on_cpu.get(f"{name}_small"), "none") for name in SMALL]
-    lines += ["", *hardware_of(list(on_cpu.values())), "", "## On a GPU", ""]
-    lines += [*header, *(line(name, row, "none") for name, row in on_gpu.items())] if on_gpu else ["Not measured."]
-    return "\n".join([*lines, *(["", *hardware_of(list(on_gpu.values()))] if on_gpu else [])])
+    of_cpu = {row["name"]: row for row in rows if on_cpu(row)}
+    of_gpu = {row["name"]: row for row in rows if not on_cpu(row)}
+    lines += [line(name, of_cpu.get(name), bar_of(name, of_cpu.get(name))) for name in ROWS]
+    lines += [line(f"{name}_small", of_cpu.get(f"{name}_small"), "none") for name in SMALL]
+    lines += ["", *hardware_of(list(of_cpu.values())), "", "## On a GPU", ""]
+    lines += [*header, *(line(name, row, "none") for name, row in of_gpu.items())] if of_gpu else ["Not measured."]
+    return "\n".join([*lines, *(["", *hardware_of(list(of_gpu.values()))] if of_gpu else [])])
 
 
 def render(page: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -23,6 +23,9 @@ def run() -> Any:
         (["--only", "xyz"], "expected one of train_full, .* found xyz"),
         (["--only", "prepare", "--size", "small"], "expected one of train_full, train_clip, train_pack beside --size"),
         (["--rounds", "0"], "--rounds: expected 1 or more, found 0"),
+        (["--threads", "0"], "--threads: expected 1 or more, found 0"),
+        (["--output", "nowhere/rows.json"], "--output: expected a JSON list .* found no folder nowhere"),
+        (["--output", __file__], "--output: expected a JSON list .* found .*test_run.py: "),
     ],
 )
 def test_what_cannot_be_measured(run: Any, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,12 +82,17 @@ def test_the_command_of_a_row_is_the_whole_one(run: Any) -> None:
     assert run.command("prepare", run.parse([])).endswith("run.py --only prepare --rounds 5")
 
 
-def test_a_row_measured_again_replaces_its_namesake(run: Any, tmp_path: Path) -> None:
+def row_of(name: str, ratio: float, device: str = "CPU, x86_64") -> dict[str, Any]:
+    return {"name": name, "ratio": ratio, "hardware": {"device": device}}
+
+
+def test_a_row_measured_again_replaces_its_namesake_of_that_device(run: Any, tmp_path: Path) -> None:
     output = tmp_path / "rows.json"
-    run.put([{"name": "a", "ratio": 1}, {"name": "b", "ratio": 2}], output, "first")
-    run.put([{"name": "a", "ratio": 3}], output, "again")
-    rows = {row["name"]: row for row in json.loads(output.read_text())}
-    assert rows["a"] == {"name": "a", "ratio": 3, "command": "again"} and rows["b"]["command"] == "first"
+    run.put([row_of("a", 1), row_of("b", 2)], output, "first")
+    run.put([row_of("a", 9, "NVIDIA H200")], output, "on a GPU")
+    run.put([row_of("a", 3)], output, "again")
+    rows = [(row["name"], row["ratio"], row["command"]) for row in json.loads(output.read_text())]
+    assert rows == [("b", 2, "first"), ("a", 9, "on a GPU"), ("a", 3, "again")]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +107,17 @@ def test_a_row_measured_again_replaces_its_namesake(run: Any, tmp_path: Path) ->
 )
 def test_bars(run: Any, row: dict[str, Any], bar: float | None, below: bool) -> None:
     assert run.below(row, bar) is below
+
+
+def test_a_folder_of_speech_that_is_none(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gigaspeech_layout").mkdir()
+    monkeypatch.setenv("HF_ASR_SHARED_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_ASR_BENCHMARK_CLOCK", "wall")
+    monkeypatch.setattr("sys.argv", ["run.py", "--only", "padding"])
+    assert run.main() == 2
+    assert "HF_ASR_SHARED_DATA: expected a folder with" in capsys.readouterr().err
 
 
 def test_every_row_is_there(run: Any) -> None:

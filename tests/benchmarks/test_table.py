@@ -52,3 +52,9 @@ def test_gpu_rows_have_a_table_of_their_own(table: Any) -> None:
     text = table.table([row("train_full", device="NVIDIA H200")])
     before, after = text.split("## On a GPU")
     assert "`train_full` | not measured" in before and "**4.94**" in after and "NVIDIA H200" in after
+
+
+def test_a_row_of_both_devices_is_in_both_tables(table: Any) -> None:
+    text = table.table([row("train_full"), row("train_full", device="NVIDIA H200", ratio=3.0)])
+    before, after = text.split("## On a GPU")
+    assert "**4.94**" in before and "**3.00**" in after and "H200" not in before
