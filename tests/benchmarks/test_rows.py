@@ -27,7 +27,7 @@ def test_a_row(name: str, micro: Any) -> None:
     assert row["ours"] > 0 and row["stock"] > 0
     assert row["speech"] == "tones" and row["hardware"]["threads"] >= 1
     if name in ("train_full", "train_bank", "evaluate", "roofline"):
-        assert row["window"] .startswith("thinned, stride 10 in runs of 10")
+        assert row["window"].startswith("thinned, stride 10 in runs of 10")
     if name == "train_full":
         assert set(row["beside"]) == {"stride 5", "stride 20"}
     if name == "evaluate":
