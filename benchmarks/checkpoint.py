@@ -16,7 +16,7 @@ def write_checkpoint(folder: Path, size: str, real: Path | None) -> Path:
 
     Args:
         folder: Where it goes.
-        size: ``tiny`` or ``small``.
+        size: ``tiny``, ``small`` or ``large-v3``.
         real: Folder of real data with the multilingual tokenizer; None for an English-only model with a tokenizer of
             a few words.
     """

@@ -1,11 +1,8 @@
-"""Rows of preparation: its time, its bytes on disk, the padding of training batches, and cost against size."""
+"""Rows of preparation: its time, its bytes on disk, and the padding of training batches."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,8 @@ from typing import Any
 import numpy as np
 import ours
 import stock
-from setting import Measured, Setting, alternate, clock, timed, with_folder
+from setting import Measured, Setting, alternate, timed, with_folder
 from transformers import WhisperProcessor
-
-from hf_asr.profiling.resident import peak_rss_bytes
 
 CLIPS = 64
 BATCH_SECONDS = 240
@@ -80,54 +75,3 @@ def padding(setting: Setting) -> list[dict[str, Any]]:
     row = Measured({"ours": [max(shares.values())]}, "share of padded seconds").row("padding", setting)
     more = {"clips": len(seconds), "mean_seconds": float(seconds.mean()), "by_window": shares}
     return [row | {"stock": silence, "ratio": None, "batch_seconds": BATCH_SECONDS, **more}]
-
-
-def scale(setting: Setting) -> list[dict[str, Any]]:
-    """Listing, sampling and start-up at several numbers of clips, each in a process of its own."""
-    setting = with_folder(setting, "scale")
-    found = {size: _at_size(setting, size) for size in setting.scale}
-    least, most = min(found), max(found)
-    growth = {name: found[most][name] / found[least][name] for name in ("listing", "sampling", "start_up")}
-    row = Measured({"ours": [found[most]["listing"] / most * 1e6]}, "microseconds a clip to list").row("scale", setting)
-    return [row | {"sizes": {str(size): values for size, values in found.items()}, "growth": growth, "rounds": 1}]
-
-
-def _at_size(setting: Setting, clips: int) -> dict[str, float]:
-    folder = setting.folder / str(clips)
-    folder.mkdir(exist_ok=True)
-    audio = setting.speech.rows()[0]["path"]
-    seconds = np.random.default_rng(0).uniform(1, 10, clips)
-    lines = [f"clip{index}\t{audio}\tthe words\ts{index % 97}\t{length:.2f}" for index, length in enumerate(seconds)]
-    manifest = folder / "manifest.tsv"
-    manifest.write_text("id\tpath\ttext\tspeaker\tseconds\n" + "\n".join(lines) + "\n")
-    command = [sys.executable, str(Path(__file__)), str(folder), str(manifest), str(setting.checkpoint)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"scale at {clips} clips: {done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
-    """Print what one size takes: seconds, and megabytes at their highest."""
-    from speech import Speech
-
-    # The libraries' own start is the same at every size: what they take once is left out.
-    setting = Setting(folder, Speech(manifest, 0, 5.0, 24, ""), checkpoint)
-    keys = ["features.cache=false", f"data.batch_seconds={BATCH_SECONDS}", "training.per_device_train_batch_size=null"]
-    arguments = ours.configuration(setting, *keys, "model.window=thinned", "data.columns={id: id, duration: seconds}")
-    encoder = ours.load_encoder(arguments)
-    start = clock()
-    ours.prepared_splits(arguments, encoder, "train")
-    listed = clock()
-    made = ours.assemble(setting, *keys, "model.window=thinned", "data.columns={id: id, duration: seconds}")
-    next(iter(made.trainer.get_train_dataloader()))
-    started = clock()
-    batches = sum(1 for _ in made.trainer.batch_sampler())
-    sampled = clock()
-    peak = peak_rss_bytes() / 2**20
-    times = {"listing": listed - start, "start_up": started - listed, "sampling": sampled - started}
-    print(json.dumps(times | {"batches": batches, "peak_rss_mb": peak}))
-
-
-if __name__ == "__main__":
-    _in_own_process(*(Path(argument) for argument in sys.argv[1:4]))

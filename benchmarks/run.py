@@ -4,7 +4,8 @@ Each row alternates both sides on the same clips, machine, threads, clips an opt
 takes medians over the rounds. ``ratio`` is the stock side's cost over ours: larger is better. Rows are written as they
 are measured, each over its namesake in FILE, so that one row can be measured again.
 
-    python benchmarks/run.py [--only NAME ...] [--size tiny|small] [--rounds N] [--clock wall|cpu] [--output FILE]
+    python benchmarks/run.py [--only NAME ...] [--size tiny|small|large-v3] [--rounds N] [--clock wall|cpu]
+                             [--output FILE]
 
 Speech is read from HF_ASR_SHARED_DATA, else ../shared/data, else espeak-ng says it, and the row tells so.
 """
@@ -35,12 +36,12 @@ ROWS: dict[str, tuple[str, float | None]] = {
     "cache_bytes": ("rows_data", 10.0),
     "peak_memory": ("rows_memory", 2.5),
     "padding": ("rows_data", 0.08),
-    "scale": ("rows_data", None),
+    "scale": ("rows_scale", None),
     "roofline": ("rows_training", None),
 }
-# At whisper-small's dimensions only these are measured, without a bar.
-SMALL = ("train_full", "train_clip", "train_pack")
-BATCH = {"tiny": 8, "small": 4}
+# At larger dimensions than whisper-tiny's only these are measured, without a bar.
+LARGER = ("train_full", "train_clip", "train_pack")
+BATCH = {"tiny": 8, "small": 4, "large-v3": 4}
 # Of each of the four speakers as many as fill windows of five.
 CLIPS = 120
 
@@ -49,7 +50,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; an unknown row ends it with the nearest right name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"rows: {', '.join(ROWS)}")
-    parser.add_argument("--size", default="tiny", choices=("tiny", "small"), help="whose dimensions the model has")
+    parser.add_argument("--size", default="tiny", choices=tuple(BATCH), help="whose dimensions the model has")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides in turn (default 5)")
     clocks = "wall time, or CPU time where other programs share the machine (not on a GPU)"
     parser.add_argument("--clock", default="wall", choices=("wall", "cpu"), help=clocks)
@@ -61,8 +62,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             near = difflib.get_close_matches(name, ROWS, n=1)
             hint = f" did you mean {near[0]}?" if near else ""
             parser.error(f"--only: expected one of {', '.join(ROWS)}, found {name};{hint or ' take one of these'}")
-        if options.size == "small" and name not in SMALL:
-            parser.error(f"--only: expected one of {', '.join(SMALL)} beside --size small, found {name}; leave it out")
+        if options.size != "tiny" and name not in LARGER:
+            rows = ", ".join(LARGER)
+            parser.error(f"--only: expected one of {rows} beside --size {options.size}, found {name}; leave it out")
     if options.rounds < 1:
         parser.error(f"--rounds: expected 1 or more, found {options.rounds}; the figures of the docs take 5")
     if options.threads is not None and options.threads < 1:
@@ -163,7 +165,7 @@ def measured(options: argparse.Namespace) -> list[str]:
     missed = []
     with tempfile.TemporaryDirectory(prefix="hf_asr_bench") as folder:
         setting = make_setting(Path(folder), options)
-        for name in options.only or list(ROWS if options.size == "tiny" else SMALL):
+        for name in options.only or list(ROWS if options.size == "tiny" else LARGER):
             print(f"{name}:", file=sys.stderr, flush=True)
             module, bar = ROWS[name]
             rows = getattr(importlib.import_module(module), name)(setting)

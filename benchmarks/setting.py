@@ -29,7 +29,7 @@ class Setting:
         folder: Where everything is written; caches, runs and the checkpoint go below it.
         speech: The clips.
         checkpoint: Stock Whisper folder that both sides load.
-        size: ``tiny`` or ``small``: whose dimensions the checkpoint has.
+        size: ``tiny``, ``small`` or ``large-v3``: whose dimensions the checkpoint has.
         batch: Clips of an optimiser step on both sides.
         rounds: Rounds of both sides in turn.
         decoder: Stock Whisper folder that is decoded with: a real one where there is one.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run import ROWS, SMALL, below, on_cpu
+from run import BATCH, LARGER, ROWS, below, on_cpu
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- rows: written by benchmarks/table.py -->", "<!-- end of rows -->"
@@ -74,7 +74,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     of_cpu = {row["name"]: row for row in rows if on_cpu(row)}
     of_gpu = {row["name"]: row for row in rows if not on_cpu(row)}
     lines += [line(name, of_cpu.get(name), bar_of(name, of_cpu.get(name))) for name in ROWS]
-    lines += [line(f"{name}_small", of_cpu.get(f"{name}_small"), "none") for name in SMALL]
+    larger = [f"{name}_{size}" for size in BATCH if size != "tiny" for name in LARGER]
+    lines += [line(name, of_cpu.get(name), "none") for name in larger if name in of_cpu or name.endswith("_small")]
     lines += ["", *hardware_of(list(of_cpu.values())), "", "## On a GPU", ""]
     lines += [*header, *(line(name, row, "none") for name, row in of_gpu.items())] if of_gpu else ["Not measured."]
     return "\n".join([*lines, *(["", *hardware_of(list(of_gpu.values()))] if of_gpu else [])])

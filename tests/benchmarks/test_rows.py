@@ -30,6 +30,9 @@ def test_a_row(name: str, micro: Any) -> None:
         assert row["window"].startswith("thinned, stride 10 in runs of 10")
     if name == "train_full":
         assert set(row["beside"]) == {"stride 5", "stride 20"}
+    if name == "train_clip":
+        assert set(row["beside"]) == {"window_mix 0.2", "ours, full window"}
+        assert row["whole_windows_of_mix"].endswith(" of 10 steps")
     if name == "evaluate":
         assert row["identical_to_unsorted_and_unbatched"]["full window"] == 1 and row["label_tokens"] > 2
     if name == "cache_bytes":
@@ -41,6 +44,17 @@ def test_clips_of_packed_windows_are_counted_one_by_one(micro: Any) -> None:
     (row,) = rows_of("train_pack", micro)
     assert row["clips_a_step"] == {"stock": 2, "ours": 4, "shipped share": row["clips_a_step"]["shipped share"]}
     assert row["ratio"] == pytest.approx(row["stock"] / row["ours"]) and "shipped share" in row["beside"]
+
+
+def test_steps_of_the_full_window_are_counted(micro: Any) -> None:
+    """What the mix is measured with: the first step is not timed, and the share of the others is known."""
+    ours, rows = importlib.import_module("ours"), importlib.import_module("rows_training")
+    keys = ("model.window=clip", "model.window_mix=0.6", f"training.max_steps={1 + rows.MIXED}")
+    trainer = ours.assemble(micro, *keys).trainer
+    whole = rows.WholeWindows(trainer)
+    trainer.train()
+    assert len(whole.frames) == 1 + rows.MIXED and set(whole.frames) == {192, 400}
+    assert whole.timed() == whole.frames[1:].count(400)
 
 
 def test_the_bank_is_timed_in_its_second_epoch() -> None:
@@ -74,3 +88,7 @@ def test_a_row_in_processes_of_its_own(name: str, micro: Any) -> None:
         assert row["ratio"] > 1 and row["window"].startswith("thinned, stride 10") and row["peak_rss_mb"]["stock"] > 100
     elif name == "scale":
         assert row["sizes"].keys() == {"5", "10"} and row["sizes"]["10"]["batches"] >= 1
+        assert row["sizes"]["10"]["cache_mb"] > row["sizes"]["5"]["cache_mb"] > 0
+        picture = micro.folder / "scale.png"
+        importlib.import_module("rows_scale").draw([row], picture)
+        assert picture.stat().st_size > 10_000
