@@ -13,12 +13,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 SECONDS = (0.5, 1.5)
 FILE_SECONDS = 60
 BATCH_SECONDS = 240
+# Of two looks at the memory.
+SECONDS_BETWEEN = 0.05
 KEYS = (
     f"data.batch_seconds={BATCH_SECONDS}",
     "training.per_device_train_batch_size=null",
@@ -32,6 +35,7 @@ PHASES = {
     "sampling": "sampling: one epoch's batches",
     "start_up": "start-up: features found, model loaded, first batch",
 }
+MEMORY = {"resident_mb": "resident, mapped pages of the cache included", "own_mb": "the process's own"}
 
 
 def scale(setting: Any) -> list[dict[str, Any]]:
@@ -41,7 +45,7 @@ def scale(setting: Any) -> list[dict[str, Any]]:
     setting = with_folder(setting, "scale")
     found = {size: _at_size(setting, size) for size in setting.scale}
     least, most = min(found), max(found)
-    growth = {name: found[most][name] / found[least][name] for name in (*PHASES, "peak_rss_mb")}
+    growth = {name: found[most][name] / found[least][name] for name in (*PHASES, "own_mb", "resident_mb")}
     measured = Measured({"ours": [found[most]["preparation"] / most]}, "seconds a clip to prepare")
     row = measured.row("scale", setting) | {"speech": f"synthetic: segments of noise, {SECONDS[0]} to {SECONDS[1]} s"}
     return [row | {"sizes": {str(size): values for size, values in found.items()}, "growth": growth}]
@@ -58,7 +62,7 @@ def _at_size(setting: Any, clips: int) -> dict[str, float]:
     shutil.rmtree(folder)
     found = dict(json.loads(done.stdout.splitlines()[-1]))
     told = ", ".join(f"{name} {found[name]:.1f} s" for name in PHASES)
-    print(f"  {clips} clips: {told}, peak {found['peak_rss_mb']:.0f} MB", file=sys.stderr, flush=True)
+    print(f"  {clips} clips: {told}, own memory {found['own_mb']:.0f} MB", file=sys.stderr, flush=True)
     return found
 
 
@@ -89,6 +93,7 @@ def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.profiling.resident import peak_rss_bytes
 
+    memory = OwnMemory()
     setting = Setting(folder, Speech(manifest, 0, 1.0, 6, ""), checkpoint)
     arguments = ours.configuration(setting, *KEYS)
     encoder = ours.load_encoder(arguments)  # the libraries' own start, the same at every size, is left out
@@ -97,7 +102,6 @@ def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
     listed = clock()
     prepare_splits(splits, encoder, arguments)
     prepared = clock()
-    peak = peak_rss_bytes()
     made = ours.assemble(setting, *KEYS)
     next(iter(made.trainer.get_train_dataloader()))
     started = clock()
@@ -106,8 +110,33 @@ def _in_own_process(folder: Path, manifest: Path, checkpoint: Path) -> None:
     times = {"listing": listed - start, "preparation": prepared - listed, "start_up": started - prepared}
     cache = Path(arguments.features.cache_dir)
     on_disk = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
-    memory = {"prepared_rss_mb": peak / 2**20, "peak_rss_mb": peak_rss_bytes() / 2**20, "cache_mb": on_disk / 1e6}
-    print(json.dumps(times | {"sampling": sampled - started, "batches": batches} | memory))
+    megabytes = {"own_mb": memory.highest() / 2**20, "resident_mb": peak_rss_bytes() / 2**20, "cache_mb": on_disk / 1e6}
+    print(json.dumps(times | {"sampling": sampled - started, "batches": batches} | megabytes))
+
+
+class OwnMemory:
+    """Watches the memory that is this process's own: resident, without the pages of files that are mapped.
+
+    Pages of a mapped cache are resident while nobody else needs the memory, and grow with the cache.
+    """
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process, self._most, self._done = psutil.Process(), 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(SECONDS_BETWEEN):
+            found = self._process.memory_info()
+            self._most = max(self._most, found.rss - found.shared)
+
+    def highest(self) -> int:
+        """Stop watching and return the most bytes seen."""
+        self._done.set()
+        self._thread.join()
+        return self._most
 
 
 def draw(rows: list[dict[str, Any]], picture: Path) -> None:
@@ -125,11 +154,13 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
     least, most = min(sizes), max(sizes)
     first = sizes[least]["preparation"]
     left.plot([least, most], [first, first * most / least], color="grey", linestyle=":", label="in proportion")
-    left.set(xscale="log", yscale="log", xlabel="clips", ylabel=row["unit"].partition(" a clip")[0])
-    left.legend(fontsize=7)
-    memory = [values["peak_rss_mb"] for values in sizes.values()]
-    right.plot(list(sizes), memory, marker="o", color="black")
-    right.set(xscale="log", xlabel="clips", ylabel="highest resident memory, MB", ylim=(0, 1.3 * max(memory)))
+    left.set(xscale="log", yscale="log", xlabel="clips", ylabel=row["unit"].partition(" a clip")[0], ylim=(0.01, 1e4))
+    left.legend(fontsize=7, framealpha=0.6)
+    for name, label in MEMORY.items():
+        right.plot(list(sizes), [values[name] for values in sizes.values()], marker="o", label=label)
+    most_mb = max(values["resident_mb"] for values in sizes.values())
+    right.set(xscale="log", xlabel="clips", ylabel="highest, MB", ylim=(0, 1.4 * most_mb))
+    right.legend(fontsize=7)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.tight_layout()
