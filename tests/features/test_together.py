@@ -55,6 +55,20 @@ def together(clips: Sequence[np.ndarray], extractor: WhisperFeatureExtractor, de
 
 
 @pytest.mark.parametrize("device", [CPU, GPU], ids=str)
+def test_rounded_matrix_products_change_no_features(device: torch.device) -> None:
+    """`training.tf32` rounds the factors of matrix products, on a CPU to bfloat16 where it can."""
+    extractor, clip = WhisperFeatureExtractor(), noise(1.0, 0)
+    exact = together([clip], extractor, device)[0]
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        rounded = together([clip], extractor, device)[0]
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    assert np.array_equal(rounded, exact)
+
+
+@pytest.mark.parametrize("device", [CPU, GPU], ids=str)
 def test_spectrograms_of_unlike_clips_together(device: torch.device) -> None:
     extractor = WhisperFeatureExtractor(feature_size=128)
     silence_then_click = np.concatenate([np.zeros(30_000), [0.9]]).astype(np.float32)
