@@ -151,6 +151,25 @@ def test_gate_b_pools_seeds(gates: ModuleType, tmp_path: Path, capsys: pytest.Ca
     assert row["seeds"] == [1, 2, 3] and row["speakers"] == 8 and not row["enough"] and row["passes"]
 
 
+def test_one_loop_is_told_apart_from_many_errors(gates: ModuleType, tmp_path: Path) -> None:
+    """A clip of ten words with ninety more: 90 errors in the rate that decides, 10 in the one beside it."""
+    full = [str(finished(tmp_path / f"full{seed}", seed, 10)) for seed in (1, 2, 3)]
+    other = [finished(tmp_path / f"other{seed}", seed, 10) for seed in (1, 2, 3)]
+    path = other[0] / "test" / "test_predictions.csv"
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    right = next(row for row in rows if row[header.index("substitutions")] == "0")
+    right[header.index("insertions")] = "90"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    output = tmp_path / "b.json"
+    named = f"other={','.join(map(str, other))}"
+    assert gates.main(["b", "--full", *full, "--other", named, "--output", str(output)]) == 1
+    (row,) = json.loads(output.read_text())["rows"]
+    assert row["wer"]["difference"] == pytest.approx(90 / 1200) and not row["passes"]
+    assert row["wer_without_loops"]["difference"] == pytest.approx(10 / 1200)
+
+
 def test_gate_b_reads_another_test(gates: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [finished(tmp_path / name, 1, 10) for name in ("full", "pack")]
     given = ["b", "--full", str(runs[0]), "--other", f"pack={runs[1]}", "--test", "test_long"]
