@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
             checks.append(fit(arguments))
     code = report(checks, Console())
     if options.fit_batch_seconds and checks[-1].ok:
-        print(f"for the YAML:\ndata:\n  {checks[-1].found.partition(';')[0].removeprefix('data.')}")
+        key, _, memory = checks[-1].found.partition("; ")
+        print(f"for the YAML:\ndata:\n  {key.removeprefix('data.')}  # {memory}")
     return code
 
 

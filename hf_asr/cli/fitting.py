@@ -51,7 +51,8 @@ def check_batch_seconds(arguments: Arguments) -> Check:
     whose, free, _ = free_memory(is_on_cpu(arguments))
     needs, padded = load_needs(arguments, split)
     limit, longest = int(USABLE * free), max(padded)
-    found = largest_that_fits(needs, limit, least=int(-(-longest // 1)), most=int(sum(padded)) + 1)
+    most = int(sum(padded)) + 1
+    found = largest_that_fits(needs, limit, least=int(-(-longest // 1)), most=most)
     how = "run" if needs.on_gpu else "forecast from one clip and two"
     if found is None:
         return Check(
@@ -63,6 +64,8 @@ def check_batch_seconds(arguments: Arguments) -> Check:
         )
     taken = needs(found) / GIB
     memory = f"{taken:.2f} of {limit / GIB:.2f} GiB ({whose}; worst batches, {how})"
+    if found >= most:
+        memory += "; all of train is one batch, take fewer for more steps"
     return Check("batch_seconds", ok=True, found=f"data.batch_seconds: {found}; {memory}")
 
 

@@ -107,6 +107,7 @@ TRAINING_REMOVED: dict[str, str] = {
 _ONE_HYPOTHESIS = "nothing to set: a clip gets one hypothesis, as text"
 _TOKENS = "nothing to set: the checkpoint's own special tokens are used"
 _HUB_CODE = "transformers has moved it to code on the Hub, and nothing here executes remote code"
+_NO_TIMES = "nothing to set: clips are decoded without timestamps; for recordings set evaluation.long_form"
 _BATCHING = "evaluation.batch_size is the one way of batching"
 
 # Names of GenerationConfig, and arguments of Whisper's generate.
@@ -131,6 +132,8 @@ GENERATION_OWNERS: dict[str, str] = {
     "constraints": _HUB_CODE,
     "force_words_ids": _HUB_CODE,
     "continuous_batching_config": _BATCHING,
+    "return_timestamps": _NO_TIMES,
+    "return_token_timestamps": _NO_TIMES,
     "language": "set data.language",
     "task": "set data.task",
     "forced_decoder_ids": "set data.language and data.task",

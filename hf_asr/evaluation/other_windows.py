@@ -18,8 +18,9 @@ from hf_asr.evaluation.intervals import Rate
 from hf_asr.evaluation.report import RESULTS, read_results
 from hf_asr.evaluation.run import score_split
 from hf_asr.features.cache import PreparedSplit
-from hf_asr.inference.generate import Conditions
-from hf_asr.models.family import ModelFamily
+from hf_asr.features.lengths import padded_seconds
+from hf_asr.inference.generate import Conditions, bare_model
+from hf_asr.models.family import ModelFamily, collator_for
 from hf_asr.models.whisper_thin import check_options
 from hf_asr.utterance import Drops
 
@@ -50,7 +51,8 @@ def score_other_windows(
 ) -> None:
     """Score the test split by :func:`other_windows`, with the arguments of :func:`~hf_asr.evaluation.run.score_split`.
 
-    A window that ``evaluation.generation`` does not go with is left out, and the log says why.
+    A window that ``evaluation.generation`` does not go with is left out, and the log says why. A batch of
+    ``evaluation.batch_seconds`` that one clip of the other window does not fit into is made as large as that clip.
     """
     for window in other_windows(arguments):
         try:
@@ -64,12 +66,23 @@ def score_other_windows(
             family,
             processor,
             prepared,
-            replace(conditions, window=window),
+            with_room(replace(conditions, window=window), model, family, processor, prepared),
             arguments,
             folder_of(run_dir, window),
             left_out=left_out,
             detailed_analysis=False,
         )
+
+
+def with_room(
+    conditions: Conditions, model: Any, family: ModelFamily, processor: Any, prepared: PreparedSplit
+) -> Conditions:
+    """Return the conditions with batches that hold at least the longest clip: it is longer in a larger window."""
+    if conditions.batch_seconds is None:
+        return conditions
+    collate = collator_for(family, processor, bare_model(model), conditions.choice())
+    longest = max(padded_seconds(collate, prepared.column("duration")), default=0.0)
+    return replace(conditions, batch_seconds=max(conditions.batch_seconds, longest))
 
 
 def lines_of_windows(run_dir: Path, arguments: Arguments, rate: Rate) -> Iterator[tuple[str, str]]:

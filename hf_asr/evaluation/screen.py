@@ -85,7 +85,7 @@ def end_of_run_screen(
         ("difference", _difference(rate, difference, baseline)),
         *also,
         ("speed", _speed(results)),
-        ("files", f"{run_dir}: best_checkpoint/, test/, baseline/, README.md"),
+        ("files", f"{run_dir}: best_checkpoint/, test/, {'baseline/, ' if baseline is not None else ''}README.md"),
         ("report", f"{run_dir}/test/report.html"),
     ):
         if text:
@@ -149,9 +149,11 @@ def _advice_on_gain(
 def _advice_on_errors(results: Mapping[str, Any]) -> Iterator[str]:
     words = results["num_words"]
     if results["insertions"] > MANY_INSERTIONS * words:
+        broken = results.get("generation", {}).get("no_repeat_ngram_size")
+        cure = "" if broken else "; evaluation.generation.no_repeat_ngram_size=3 breaks them"
         yield (
-            f"insertions are {_per_cent(results['insertions'] / words)} of the words: look for loops in "
-            "test/test_predictions.csv; evaluation.generation.no_repeat_ngram_size=3 breaks them"
+            f"insertions are {_per_cent(results['insertions'] / words)} of the words: look for "
+            f"{'made-up text' if broken else 'loops'} in test/test_predictions.csv{cure}"
         )
     if results["deletions"] > MANY_DELETIONS * words:
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ TEXT_KEYS = ("title", "description", "limits")
 # How the run was steered and watched; the weights are the same without them.
 _NOT_SETTINGS = frozenset({"resume_from_checkpoint", "log_sample_ids", "report_to", "disable_tqdm"})
 _NOT_SETTINGS_PREFIXES = ("logging_", "save_", "ddp_", "activation_checkpointing", "gradient_checkpointing")
+# Keys of other sections that decide what a step is of; told where they are not the default.
+_OF_A_STEP = {"model": ("window",), "data": ("batch_seconds", "pack")}  # and what begins like them: window_mix ...
 
 
 USAGE = """import soundfile
@@ -314,9 +317,16 @@ def settings(arguments: Arguments) -> Iterator[tuple[str, str]]:
     """Yield what one has to set to repeat the training: what the user gave, over our defaults."""
     yield "seed", str(arguments.experiment.seed)
     rate = {"learning_rate": LEARNING_RATES[strategy(arguments)]}
+    # Batches by seconds have no size.
+    without = _NOT_SETTINGS | ({"per_device_train_batch_size"} if arguments.data.batch_seconds else set())
     for name, value in sorted({**DEFAULTS, **rate, **arguments.training}.items()):
-        if name not in _NOT_SETTINGS and not name.startswith(_NOT_SETTINGS_PREFIXES):
+        if name not in without and not name.startswith(_NOT_SETTINGS_PREFIXES):
             yield name, cut_paths(str(value))
+    for section, prefixes in _OF_A_STEP.items():
+        given: Any = vars(arguments)[section]
+        for key in fields(given):
+            if key.name.startswith(prefixes) and vars(given)[key.name] != key.default:
+                yield f"{section}.{key.name}", str(vars(given)[key.name])
     if arguments.model.language_token:
         yield "language token", f"`<|{arguments.model.language_token}|>`"
     if arguments.freeze.groups:

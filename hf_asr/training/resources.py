@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sized
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ class Resources(TrainerCallback):
 
     Args:
         run_dir: The run folder.
+        clips: Tells at the end on how many clips all processes have trained; of a window of several, each counts.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, clips: Callable[[], int]) -> None:
         self.path = run_dir / RESOURCES
+        self.clips = clips
         self.started = 0.0
         self.first_step = 0
-        self.first_epoch = 0.0
         self.entries = 0
         self.counters: dict[str, float] = {}
 
@@ -43,17 +44,12 @@ class Resources(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self.counters = read_counters()
-        self.first_step, self.first_epoch = state.global_step, state.epoch or 0.0
+        self.first_step = state.global_step
         self.entries = len(state.log_history)
         self.started = time.perf_counter()
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        train_dataloader: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the file; a resume that had nothing left to train leaves the earlier one."""
         steps = state.global_step - self.first_step
@@ -62,7 +58,7 @@ class Resources(TrainerCallback):
         whole = time.perf_counter() - self.started
         validation = sum(entry.get("eval_runtime", 0.0) for entry in state.log_history[self.entries :])
         seconds = whole - validation
-        clips = self._clips(args, state, steps, train_dataloader)
+        clips = self.clips()
         figures = {
             "train_seconds": seconds,
             "validation_seconds": validation,
@@ -75,10 +71,3 @@ class Resources(TrainerCallback):
             **joules_since(self.counters),
         }
         write_whole(self.path, json.dumps(figures, indent=2) + "\n")
-
-    def _clips(self, args: TrainingArguments, state: TrainerState, steps: int, loader: Any) -> float:
-        """Return how many clips all processes have trained on; of a stream, as many as its steps take."""
-        rows = loader.dataset if loader is not None else None
-        if isinstance(rows, Sized):
-            return ((state.epoch or 0.0) - self.first_epoch) * len(rows)
-        return steps * args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size

@@ -130,6 +130,7 @@ class SpeechTrainer(
         self.validation_drops = Drops()
         self._named: set[str] = set()
         self._clips = 0
+        self.clips_trained = 0
         self.watch = Watch(self.args.process_index, self.args.world_size, self.args.ddp_timeout)
         self.add_callback(self.watch)
         self.add_callback(TrainingChecks(self))
@@ -215,6 +216,7 @@ class SpeechTrainer(
             UserError: None could be used, so nothing was learnt.
         """
         clips, self._clips = sum(gather_object([self._clips])), 0
+        self.clips_trained += clips
         if not clips and not (self.streams and self.resumed_inside):
             found = "; ".join(self.drops.lines(3)) or "no clip at all"
             raise UserError(f"train: expected clips to train on, found none left: {found}. Check data.path.")
@@ -238,9 +240,15 @@ class SpeechTrainer(
             self.sample_log.append(self.state.global_step + 1, by_rank)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log; a resumed training's mean loss is that of all its steps, whoever made them."""
+        """Log; a resumed training's mean loss is that of all its steps, whoever made them.
+
+        Clips a second are counted: transformers takes steps x ``per_device_train_batch_size``, which batches by seconds
+        do not have.
+        """
         if "train_loss" in logs and self.state.global_step:
             logs["train_loss"] = self._total_loss_scalar / self.state.global_step
+        if "train_samples_per_second" in logs:
+            logs["train_samples_per_second"] = round(self.clips_trained / logs["train_runtime"], 3)
         super().log(logs, *args, **kwargs)
 
 
@@ -293,7 +301,7 @@ def build_trainer(
             callbacks=[FinalEvaluation(), EpochMetrics(run_dir), RichProgress(), *([sample_log] if sample_log else [])],
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Resources(run_dir))
+    trainer.add_callback(Resources(run_dir, lambda: trainer.clips_trained))
     trainer.add_callback(SaveWhenStopped())
     patience = arguments.training.get("early_stopping_patience", 3)
     if evaluates and patience:

@@ -49,7 +49,10 @@ def test_the_line_can_be_put_into_the_yaml(
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
     assert doctor.run(parser.parse_intermixed_args(["--config", str(config), "--fit-batch-seconds"])) == 0
-    written = yaml.safe_load(capsys.readouterr().out.partition("for the YAML:\n")[2])
+    lines = capsys.readouterr().out.partition("for the YAML:\n")[2]
+    assert "  # " in lines and " GiB (a toy; worst batches, forecast from one clip and two)" in lines
+    assert lines.rstrip().endswith("all of train is one batch, take fewer for more steps")
+    written = yaml.safe_load(lines)
     arguments = load_arguments([str(config)], [f"data.batch_seconds={written['data']['batch_seconds']}"])
     assert arguments.data.batch_seconds is not None and arguments.data.batch_seconds >= 4
 

@@ -34,7 +34,7 @@ BOOKKEEPING = {"_from_model_config", "transformers_version"}
 # Arguments of Whisper's generate that GenerationConfig does not declare.
 # Schedules without those of ours: torch's one-cycle, and shorter names of theirs.
 THEIR_SCHEDULERS = [name for name in names.SCHEDULERS if name not in ("one_cycle", "plateau", "wsd")]
-WHISPER_ONLY = {"language", "task", "forced_decoder_ids"}
+WHISPER_ONLY = {"return_timestamps", "return_token_timestamps", "language", "task", "forced_decoder_ids"}
 
 
 def kinds_of(declared: Any) -> set[str]:

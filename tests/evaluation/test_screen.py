@@ -88,6 +88,7 @@ def test_the_rate_that_says_more_comes_first(language: str, first: str, second: 
     ("changes", "absent"),
     [
         ({"baseline": None, "difference": None}, "->"),
+        ({"baseline": None, "difference": None}, "baseline/"),
         ({"difference": None}, "significant"),
         ({"results": RESULTS | {"rtfx": None}}, "RTFx"),
     ],
@@ -151,3 +152,11 @@ def test_advice_looks_at_cer_where_it_comes_first() -> None:
 
 def test_significance_is_the_tests_not_only_the_intervals() -> None:
     assert "not significant" in screen(difference=replace(BETTER, p_value=0.2))
+
+
+def test_what_breaks_loops_is_not_advised_where_it_is_set() -> None:
+    given: dict[str, Any] = {"baseline": BASELINE, "difference": BETTER, "run_dir": "runs/x", "language": "ru"}
+    for size, told in ((0, True), (3, False)):
+        results = RESULTS | {"insertions": 60, "generation": {"no_repeat_ngram_size": size}}
+        (tip,) = advice(results, SPLITS, **given)
+        assert ("no_repeat_ngram_size=3 breaks them" in tip) == told and "test/test_predictions.csv" in tip

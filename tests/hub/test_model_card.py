@@ -324,6 +324,16 @@ def test_a_language_written_without_spaces_is_judged_by_its_characters() -> None
     assert "CER changed by -17.50 points, -70.0 % relative" in render(arguments)
 
 
+def test_what_a_step_is_of_is_told_where_it_is_not_the_default() -> None:
+    arguments = example_arguments()
+    arguments.model.window, arguments.model.window_mix = "clip", 0.2
+    arguments.data.batch_seconds, arguments.data.pack = 120.0, True
+    card = render(arguments)
+    rows = "| model.window | clip |\n| model.window_mix | 0.2 |\n| data.batch_seconds | 120.0 |\n| data.pack | True |\n"
+    assert rows in card and "window_stride" not in card and "pack_share" not in card
+    assert "per_device_train_batch_size" not in card
+
+
 def test_a_mixture_a_stream_and_silence_about_the_licence() -> None:
     arguments = example_arguments(license=None, repo="org/name")
     arguments.data.corpus, arguments.data.sources = "", [{"corpus": "common_voice"}, {"corpus": "gigaspeech"}]
