@@ -205,7 +205,8 @@ def _forget_damaged(place: BankPlace, shards: Mapping[int, range | None], locks:
         locks.take(number, wait=True)
         name = bank_shards.damaged_file(folder, number)
         if name:
-            why = "it cannot be read" if name == record.name else "its xxHash is not the one written"
+            there = (folder / name).is_file()
+            why = "its xxHash is not the one written" if there and name != record.name else "it cannot be read"
             message = "bank of %s: %s in %s is damaged (%s): it is built again, alone"
             logger.warning(message, place.name, name, folder, why)
             (folder / MANIFEST).unlink(missing_ok=True)
