@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.models.classifier_bank import bank_splits, forecast_bank, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
+    from hf_asr.training.batches import check_batches
     from hf_asr.training.forecast import dry_run
     from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
     encoder = family.make_encoder(processor, model.config, arguments)
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))
+    check_batches(splits, encoder, arguments, family, processor, model)
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     if options.dry_run:
         bank = forecast_bank(splits, model, arguments)
