@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.models.classifier import check_classes, classifier_arguments
-    from hf_asr.models.classifier_bank import bank_splits, forecast_bank, uses_bank
+    from hf_asr.models.classifier_bank import bank_splits, check_fits, forecast_bank, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.batches import check_batches
@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
         bank = forecast_bank(splits, model, arguments)
         dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
+    check_fits(splits, model, arguments)
     run_dir = begin_run(arguments, training)
 
     # ---- Features, and the frozen encoder's states where features.bank says so ----

@@ -336,5 +336,11 @@ def _open(place: BankPlace, *, reused: bool) -> PreparedSplit:
     return PreparedSplit(place.name, rows, table, drops, place.folder, reused)
 
 
+def bytes_of_banks(name: str, features: FeatureArguments) -> int:
+    """Return the bytes of states in all banks of a split, whatever encoder they are of: at least those of its own."""
+    found = cache_dir(features).glob(f"bank-{_file_name(name)}-*/states-*.bin")
+    return sum(file.stat().st_size for file in found)
+
+
 def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[-60:]
