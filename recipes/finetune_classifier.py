@@ -28,11 +28,11 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.models.classifier import check_classes, classifier_arguments
-    from hf_asr.models.classifier_bank import bank_splits, forecast_bank, uses_bank
+    from hf_asr.models.classifier_bank import bank_splits, check_fits, forecast_bank, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
+    from hf_asr.training.batches import check_batches
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.lengths import check_lengths
     from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
 
@@ -57,12 +57,13 @@ def main(argv: Sequence[str]) -> None:
     encoder = family.make_encoder(processor, model.config, arguments)
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))
-    check_lengths(splits, arguments, family, processor, model)
+    check_batches(splits, encoder, arguments, family, processor, model)
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
     if options.dry_run:
         bank = forecast_bank(splits, model, arguments)
         dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
+    check_fits(splits, model, arguments)
     run_dir = begin_run(arguments, training)
 
     # ---- Features, and the frozen encoder's states where features.bank says so ----

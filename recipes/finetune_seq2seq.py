@@ -29,9 +29,9 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
-    from hf_asr.training.bank import check_bank, forecast_bank, prepare_with_bank
+    from hf_asr.training.bank import check_bank, check_fits, forecast_bank, prepare_with_bank
+    from hf_asr.training.batches import check_batches
     from hf_asr.training.forecast import dry_run
-    from hf_asr.training.lengths import check_lengths
     from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
     from hf_asr.training.trainer import build_trainer
 
@@ -54,12 +54,13 @@ def main(argv: Sequence[str]) -> None:
     encoder = family.make_encoder(processor, model.config, arguments)
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))
-    check_lengths(splits, arguments, family, processor, model)
+    check_batches(splits, encoder, arguments, family, processor, model)
     if options.dry_run:
         bank = forecast_bank(splits, encoder, arguments, family, model, processor, training)
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
         dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
+    check_fits(splits, encoder, arguments, family, model, processor, training)
     run_dir = begin_run(arguments, training)
     prepared = prepare_with_bank(splits, encoder, arguments, family, model, processor, training)
 

@@ -18,8 +18,10 @@ from hf_asr.features.lengths import padded_seconds
 from hf_asr.features.packed import PackedTraining, packing_of
 from hf_asr.models import get_family
 from hf_asr.models.classifier import classifier_arguments
+from hf_asr.models.classifier_bank import uses_bank
 from hf_asr.training.adapters import make_trainable
 from hf_asr.training.arguments import training_arguments
+from hf_asr.training.bank import check_bank
 from hf_asr.training.fitting import USABLE, Needs, WorstClip, largest_that_fits, worst_clips
 from hf_asr.training.forecast import chunked_head_of, training_collator
 from hf_asr.utterance import Seconds
@@ -70,41 +72,57 @@ def check_batch_seconds(arguments: Arguments) -> Check:
 
 
 def load_needs(arguments: Arguments, split: Split) -> tuple[Needs, list[float]]:
-    """Load all that a training step needs; return it with the padded seconds of the training clips."""
+    """Load all that a training step needs; return it with the padded seconds of the training clips.
+
+    Raises:
+        UserError: The run cannot be trained as it is configured, or no clip is left.
+    """
     training = training_arguments(arguments)
     family = get_family(arguments.model)
     processor = family.load_processor(arguments, split.rows if family.needs_train else None)
     loaded: Any = family.load_model(arguments, processor)
     encoder = family.make_encoder(processor, loaded.config, arguments)
     collate = training_collator(arguments, family, processor, loaded)
+    uses_bank(arguments) if family.recipe == "finetune_classifier" else check_bank(loaded, family, arguments)
     model, _ = make_trainable(loaded, family, arguments.freeze, arguments.peft, arguments.experiment.seed)
-    padded = padded_seconds(collate, split.rows["duration"][:])
+    durations = split.rows["duration"][:]
+    rows = split.rows.select([at for at, seconds in enumerate(durations) if not encoder.length_problem(seconds)])
+    padded = padded_seconds(collate, rows["duration"][:])
     head = chunked_head_of(model, family, arguments.training)
-    clips = clips_of(split, padded, encoder, packing_of(encoder, arguments))
+    clips = clips_of(rows, padded, encoder, packing_of(encoder, arguments))
     size = encoder.front_end.feature_size
     return Needs(model, family.loss, collate, clips, size, training, head), padded
 
 
 def clips_of(
-    split: Split, padded: list[float], encoder: ClipEncoder, packing: PackedTraining | None = None
+    clips: datasets.Dataset, padded: list[float], encoder: ClipEncoder, packing: PackedTraining | None = None
 ) -> list[WorstClip]:
     """Return the clips of which the worst batches are full: the longest of all, and those with the most labels.
 
     Args:
-        split: The training split.
-        padded: Padded seconds of its clips.
-        encoder: The family's.
+        clips: Training clips whose lengths the model takes.
+        padded: Their padded seconds.
+        encoder: The family's; clips whose labels it does not take are left out, as in training.
         packing: How clips are joined; then it is windows that are returned.
+
+    Raises:
+        UserError: None is left.
     """
-    durations = split.rows["duration"][:]
-    places = {*spread(len(durations), MAX_TEXTS), max(range(len(padded)), key=padded.__getitem__)}
-    rows = split.rows.select(sorted(places))
-    labels = [encoder.labeller(row) for row in rows]
-    if packing is not None:
-        return windows_of(packing, rows, [list(own) for own in labels], max(padded))
+    longest = max(range(len(padded)), key=padded.__getitem__, default=0)
+    places = sorted({*spread(len(padded), MAX_TEXTS), longest} & set(range(len(padded))))
+    rows = clips.select(places)
+    labels = [list(encoder.labeller(row)) for row in rows]
     rate = encoder.front_end.frames_per_second
     frames = [max(1, int(row["duration"] * rate)) for row in rows]
-    return worst_clips([padded[place] for place in sorted(places)], frames, labels)
+    problems = [encoder.labeller.problem(*each) for each in zip(rows, labels, frames, strict=True)]
+    kept = [at for at, problem in enumerate(problems) if not problem]
+    if not kept:
+        found = problems[0] if problems else "no length that the model takes"
+        raise UserError(f"train: expected clips to train on, found none left: {found}. Check data.path.")
+    labels, seconds = [labels[at] for at in kept], [padded[places[at]] for at in kept]
+    if packing is not None:
+        return windows_of(packing, rows.select(kept), labels, max(seconds))
+    return worst_clips(seconds, [frames[at] for at in kept], labels)
 
 
 def windows_of(

@@ -28,6 +28,7 @@ from hf_asr.models.classifier_targets import ClassLabels
 from hf_asr.models.ctc_processor import CtcLabels, states_needed
 from hf_asr.models.family import ModelFamily
 from hf_asr.training.arguments import DEFAULTS, needed_splits, num_workers
+from hf_asr.training.batches import clip_lengths
 
 ADAM_STATES = 2
 
@@ -123,6 +124,7 @@ def check_data(arguments: Arguments, splits: Mapping[str, Split], text_side: Tex
     yield from check_leaks(samples)
     yield check_sample_of_audio(samples)
     if text_side is not None:
+        yield from check_batch_lengths(arguments, splits, text_side)
         yield from check_cache(arguments, samples, text_side.encoder)
         if isinstance(text_side.encoder.labeller, ClassLabels):
             yield from check_label_classes(splits, text_side.encoder.labeller)
@@ -212,6 +214,27 @@ def check_ctc_labels(transcripts: Sequence[Transcript], labeller: CtcLabels, fro
         expected="a frame for every character, and one between two that are alike",
         do="Nothing, if they are few: training leaves them out and names them. Else check whether texts fit.",
     )
+
+
+def check_batch_lengths(arguments: Arguments, splits: Mapping[str, Split], text_side: TextSide) -> Iterator[Check]:
+    """Yield a finding for batches of seconds that cannot hold a clip; a thinned window may need a little more."""
+    data, evaluation, model = arguments.data, arguments.evaluation, arguments.model
+    asked = {name: ("evaluation.batch_seconds", evaluation.batch_seconds, evaluation.window) for name in splits}
+    asked["train"] = ("data.batch_seconds", data.batch_seconds, "full" if model.window_mix else model.window)
+    for name, split in splits.items():
+        key, seconds, window = asked[name]
+        if seconds is None:
+            continue
+        whole = text_side.family.window_padder is not None and window == "full"
+        lengths = clip_lengths(split, text_side.encoder)
+        longest = text_side.encoder.front_end.longest_seconds if whole else max(lengths, default=0.0)
+        yield Check(
+            key,
+            ok=seconds >= longest,
+            found=f"{seconds:g} for {name}",
+            expected=f"at least the longest clip of {name}, {longest:.2f} s (in a Whisper's full window all are)",
+            do="Raise it, or leave long clips out with data.max_seconds.",
+        )
 
 
 class Spelling:

@@ -52,13 +52,12 @@ def clips_in_batch(longest: Seconds, batch_seconds: Seconds) -> int:
     return max(1, int(batch_seconds / max(longest, 1e-6) + 1e-9))
 
 
-def check_longest(seconds: Sequence[Seconds], batch_seconds: Seconds) -> None:
-    """See that every clip of train fits into a batch.
+def check_longest(longest: Seconds, batch_seconds: Seconds) -> None:
+    """See that a batch can hold the longest clip.
 
     Raises:
-        UserError: The longest does not.
+        UserError: It cannot.
     """
-    longest = max(seconds)
     if longest > batch_seconds:
         raise UserError(
             f"data.batch_seconds: expected at least the longest clip of train, {longest:.2f} s, found "
@@ -101,7 +100,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     ) -> None:
         assert len(seconds) > 0 and min(accumulation, num_processes) > 0 and 0 <= rank < num_processes
         self.seconds = np.asarray(seconds, dtype=np.float64)
-        check_longest(seconds, batch_seconds)
+        check_longest(float(self.seconds.max()), batch_seconds)
         self.batch_seconds = batch_seconds
         self.accumulation = accumulation
         self.num_processes = num_processes

@@ -66,7 +66,7 @@ class StreamBatchSampler(Sampler[list[Place]]):
         stream.check_readers(num_processes)
         self.stream = stream
         if windows is not None and batch_seconds is not None and padded is not None:
-            batch_size, batch_seconds = _windows_in(batch_seconds, *padded([0.0])), None
+            batch_size, batch_seconds = windows_in(batch_seconds, *padded([0.0])), None
         self.batch_size = batch_size
         self.batch_seconds = batch_seconds
         self.padded = padded
@@ -145,7 +145,12 @@ class StreamBatchSampler(Sampler[list[Place]]):
             yield step[self.rank] if self.rank < len(step) else [FILLER]
 
 
-def _windows_in(batch_seconds: Seconds, window: Seconds) -> int:
+def windows_in(batch_seconds: Seconds, window: Seconds) -> int:
+    """Return how many windows a batch holds.
+
+    Raises:
+        UserError: Not one.
+    """
     if window > batch_seconds:
         raise UserError(
             f"data.batch_seconds: expected at least the model's window of {window:.2f} s, which data.pack fills, found "

@@ -89,7 +89,16 @@ def _base_of(folder: Path, base: str | None) -> ModelArguments:
     known = load_arguments([run]).model if run.is_file() else None
     if known is not None:
         return replace(known, name_or_path=base or known.name_or_path, window="full")
-    named = base or json.loads((folder / ADAPTER_CONFIG).read_text("utf-8")).get("base_model_name_or_path")
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
+    except ValueError as error:
+        config = error
+    if not isinstance(config, dict):
+        raise UserError(
+            f"--model: expected an {ADAPTER_CONFIG} that is a mapping, found {folder}: {config}. Give the folder that "
+            "a run wrote."
+        )
+    named = base or config.get("base_model_name_or_path")
     if not named:
         raise UserError(
             f"--base: expected the model that the adapters in {folder} go onto, found none named. Give --base DIR."

@@ -19,7 +19,8 @@ from hf_asr.export.format import Format
 from hf_asr.export.source import Source
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.features.prepare import prepare_splits
-from hf_asr.inference.generate import Conditions, bare_model, resolve_conditions
+from hf_asr.inference.generate import Conditions, bare_model, resolve_conditions, split_batches
+from hf_asr.models.family import collator_for
 from hf_asr.utterance import Drops
 
 RESULTS = "verify.json"
@@ -81,6 +82,9 @@ def read_verification(source: Source, format: Format, split: str, device: torch.
     encoder = family.make_encoder(source.processor, source.model.config, arguments)
     splits = build_splits(arguments.data, seed=arguments.experiment.seed, names=(split,))
     clips = prepare_splits(splits, encoder, arguments, trained_on=())[split]
+    split_batches(
+        clips, collator_for(family, source.processor, bare_model(source.model), conditions.choice()), conditions
+    )
     if arguments.evaluation.slices:
         clip_columns(clips, arguments.evaluation.slices)
     return Verification(clips, splits[split].drops, conditions, device)

@@ -205,7 +205,8 @@ def _forget_damaged(place: BankPlace, shards: Mapping[int, range | None], locks:
         locks.take(number, wait=True)
         name = bank_shards.damaged_file(folder, number)
         if name:
-            why = "it cannot be read" if name == record.name else "its xxHash is not the one written"
+            there = (folder / name).is_file()
+            why = "its xxHash is not the one written" if there and name != record.name else "it cannot be read"
             message = "bank of %s: %s in %s is damaged (%s): it is built again, alone"
             logger.warning(message, place.name, name, folder, why)
             (folder / MANIFEST).unlink(missing_ok=True)
@@ -333,6 +334,12 @@ def _open(place: BankPlace, *, reused: bool) -> PreparedSplit:
     rows: Any = BankedRows(place.folder, table, place.shape.layers, place.shape.width)
     drops = Drops.from_dict(manifest["drops"])
     return PreparedSplit(place.name, rows, table, drops, place.folder, reused)
+
+
+def bytes_of_banks(name: str, features: FeatureArguments) -> int:
+    """Return the bytes of states in all banks of a split, whatever encoder they are of: at least those of its own."""
+    found = cache_dir(features).glob(f"bank-{_file_name(name)}-*/states-*.bin")
+    return sum(file.stat().st_size for file in found)
 
 
 def _file_name(name: str) -> str:

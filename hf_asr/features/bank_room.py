@@ -123,6 +123,15 @@ class BankForecast:
         problem = why_too_large(" and ".join(splits), needed, written, shape, features)
         return cls(tuple(splits), needed, written, problem)
 
+    def check(self, wanted: str) -> None:
+        """See that the bank fits where ``features.bank`` is ``on``; with ``auto`` a run goes without.
+
+        Raises:
+            UserError: It does not.
+        """
+        if self.problem and wanted == "on":
+            raise UserError(f"features.bank: {self.problem}")
+
     def row(self) -> tuple[str, str]:
         """Return the line of a table that is 80 wide."""
         there = f", {_size(self.written)} there" if self.written else ""

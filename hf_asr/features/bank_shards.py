@@ -163,14 +163,24 @@ def damaged_file(folder: Path, number: int, *names: str) -> str:
     Args:
         folder: The bank.
         number: The shard.
-        names: Files to look at, by default all. The record's own name is returned when it cannot be read.
+        names: Files to look at, by default all; one that is missing is damaged. The record's own name is returned when
+            it cannot be read.
     """
     try:
-        hashes: dict[str, str] = read_record(folder, number)["xxh3_128"]
+        record = read_record(folder, number)
+        hashes: dict[str, str] = {name: record["xxh3_128"][name] for name in record["files"]}
         wanted = [name for name in hashes if name in names or not names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # also JSON of another form
         return record_path(folder, number).name
-    return next((name for name in wanted if hash_of(folder / name) != hashes[name]), "")
+    return next((name for name in wanted if not _is_right(folder / name, hashes[name])), "")
+
+
+def _is_right(path: Path, written: str) -> bool:
+    """Tell whether a file is there, can be read, and has the hash that was written."""
+    try:
+        return hash_of(path) == written
+    except OSError:
+        return False
 
 
 def hash_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
-from hf_asr.features.bank import bank_split
+from hf_asr.features.bank import BankPlace, bank_split, bytes_of_banks, identity_of
 from hf_asr.features.bank_room import BankForecast, BankShape, check_room, why_no_room
 from hf_asr.features.cache import PreparedSplit
 from hf_asr.models.classifier_encoders import num_states, pads_cleanly, states_per_second
@@ -97,9 +97,22 @@ def forecast_bank(splits: Mapping[str, Split], model: Any, arguments: Arguments)
     """
     if not uses_bank(arguments):
         return None
-    shape = shape_of(model)
+    shape, features = shape_of(model), arguments.features
     needed = sum(shape.forecast(split.seconds or 0.0, len(split.rows)) for split in splits.values())
-    return BankForecast.of(list(splits), needed, 0, shape, arguments.features)
+    written = sum(bytes_of_banks(split.name, features) for split in splits.values())
+    return BankForecast.of(list(splits), needed, min(needed, written), shape, features)
+
+
+def check_fits(splits: Mapping[str, Split], model: Any, arguments: Arguments) -> None:
+    """See that a bank that is asked for fits, before a run is begun. Arguments of :func:`forecast_bank`.
+
+    Raises:
+        UserError: It does not.
+    """
+    if arguments.features.bank == "on":
+        bank = forecast_bank(splits, model, arguments)
+        assert bank is not None, "what is on is refused or there"
+        bank.check("on")
 
 
 def bank_splits(
@@ -125,19 +138,21 @@ def bank_splits(
     """
     if not uses_bank(arguments):
         return dict(prepared)
-    shape, splits = shape_of(model), list(prepared.values())
-    if arguments.features.bank == "on":
-        check_room(splits, shape, arguments.features)
-    elif problem := why_no_room(splits, shape, arguments.features):
-        logger.info("features.bank=auto: no bank: %s", problem)
-        return dict(prepared)
+    shape, splits, features = shape_of(model), list(prepared.values()), arguments.features
     model.to(training.device)
     encode = StatesOf(model, family.make_collator(processor, model), training.mixed_precision)
     settings = {"encoder": content_of(model.encoder), "arithmetic": f"{training.device.type} {encode.precision}"}
+    places = [BankPlace.of(split.name, identity_of(split), shape, settings, features) for split in splits]
+    written = sum(place.bytes_written() for place in places)
+    if features.bank == "on":
+        check_room(splits, shape, features, written)
+    elif problem := why_no_room(splits, shape, features, written):
+        logger.info("features.bank=auto: no bank: %s", problem)
+        return dict(prepared)
     shared: dict[str, Any] = {
         "shape": shape,
         "settings": settings,
-        "features": arguments.features,
+        "features": features,
         "batch_size": arguments.evaluation.batch_size if pads_cleanly(model.config.encoder) else 1,
         "part": (training.process_index, training.world_size),
     }

@@ -31,8 +31,8 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
     """See that ``generate`` of this model knows every option, before the first batch.
 
     Raises:
-        UserError: Some are unknown, with the nearest right names, or would not give one text a clip; or several
-            temperatures would not be tried one after the other.
+        UserError: Some are unknown, with the nearest right names, or would not give one text a clip, or have a value
+            that no model takes; or several temperatures would not be tried one after the other.
     """
     refused = [name for name in generation if name in REFUSED_GENERATION]
     if refused:
@@ -47,6 +47,10 @@ def check_generation(model: PreTrainedModel, generation: Mapping[str, Any]) -> N
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
         hint = f"; did you mean {', '.join(near)}?" if near else "; use names of transformers' GenerationConfig"
         raise UserError(f"evaluation.generation: {architecture.__name__} does not know {', '.join(unknown)}{hint}")
+    # A list of temperatures is Whisper's own; the class that checks values knows one number.
+    checked = {name: value for name, value in generation.items() if name != "temperature"}
+    with generating(generation):
+        GenerationConfig(**checked)
 
 
 def _taken_by_generate(architecture: type[Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ tiny Whisper; tests/training/test_quantised.py holds the tolerances): 2e-7 on a 
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import bitsandbytes
 import peft
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 from transformers.pytorch_utils import Conv1D
 
@@ -44,6 +46,7 @@ logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 QUANTISED = (bitsandbytes.nn.Linear4bit, bitsandbytes.nn.Linear8bitLt)
 # AdaLoRA's config wants the number of steps before there is a trainer to tell it; AdaLora sets the right one.
 UNKNOWN_STEPS = 10**9
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def check_names(model: PreTrainedModel, family: ModelFamily, freeze: FreezeArguments, adapter: PeftArguments) -> None:
@@ -251,11 +254,16 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, str | Path]) -> 
     wrapped: peft.PeftModel | None = None
     for name, folder in folders.items():
         try:
+            names = adapter_weights(Path(folder))
             if wrapped is None:
                 wrapped = peft.PeftModel.from_pretrained(model, str(folder), adapter_name=name)
             else:
                 wrapped.load_adapter(str(folder), adapter_name=name)
-        except (ValueError, OSError, RuntimeError) as error:
+            # peft only warns of them, and leaves them as they begin: an adapter that does nothing.
+            missing = sorted(peft.get_peft_model_state_dict(wrapped, adapter_name=name).keys() - names)
+            if missing:
+                raise ValueError(f"{ADAPTER_WEIGHTS} without {len(missing)} of its weights, {missing[0]} first")
+        except (ValueError, OSError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
             found = str(error).strip().splitlines()[0]
             raise UserError(
                 f"adapter {name}: expected the adapter folder of a run on this base, found {folder}: {found}. Give the "
@@ -265,6 +273,21 @@ def load_adapters(model: PreTrainedModel, folders: Mapping[str, str | Path]) -> 
         raise UserError("adapters: expected at least one name with its folder, found none. Give one.")
     wrapped.set_adapter(next(iter(folders)))
     return wrapped.eval()
+
+
+def adapter_weights(folder: Path) -> set[str]:
+    """Return the names of the weights in an adapter folder.
+
+    Raises:
+        ValueError: Its ``adapter_config.json`` is no mapping, or its weights are missing.
+        SafetensorError: They are damaged.
+    """
+    if not isinstance(json.loads((folder / "adapter_config.json").read_text("utf-8")), dict):
+        raise ValueError("an adapter_config.json that is no mapping")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ValueError(f"no {ADAPTER_WEIGHTS}")
+    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+        return set(file.keys())
 
 
 @torch.no_grad()

@@ -250,6 +250,26 @@ def forecast_bank(
     return _forecast(_banks(splits, encoder, arguments, family, model, processor, training), arguments)
 
 
+def check_fits(
+    splits: Mapping[str, Split],
+    encoder: ClipEncoder,
+    arguments: Arguments,
+    family: ModelFamily,
+    model: PreTrainedModel,
+    processor: Any,
+    training: Any,
+) -> None:
+    """See that a bank that is asked for fits, before a run is begun. Arguments of :func:`prepare_with_bank`.
+
+    Raises:
+        UserError: It does not.
+    """
+    if arguments.features.bank == "on":
+        bank = forecast_bank(splits, encoder, arguments, family, model, processor, training)
+        assert bank is not None, "what is on is refused or there"
+        bank.check("on")
+
+
 def _forecast(banks: Mapping[str, SplitBank], arguments: Arguments) -> BankForecast:
     needed = sum(bank.bytes for bank in banks.values())
     written = sum(bank.place.bytes_written() for bank in banks.values())
@@ -263,12 +283,11 @@ def _fits(banks: Mapping[str, SplitBank], arguments: Arguments) -> bool:
     Raises:
         UserError: They do not, and features.bank is ``on``.
     """
-    problem = _forecast(banks, arguments).problem
-    if problem and arguments.features.bank == "on":
-        raise UserError(f"features.bank: {problem}")
-    if problem:
-        logger.info("features.bank=auto: no bank: %s", problem)
-    return not problem
+    found = _forecast(banks, arguments)
+    found.check(arguments.features.bank)
+    if found.problem:
+        logger.info("features.bank=auto: no bank: %s", found.problem)
+    return not found.problem
 
 
 def _usable(bank: PreparedSplit, arguments: Arguments) -> bool:

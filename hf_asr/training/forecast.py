@@ -261,8 +261,7 @@ def dry_run(
     forecast = replace(forecast, bank=bank)
     Console().print(forecast.table())
     if bank is not None and bank.problem:
-        if arguments.features.bank == "on":
-            raise UserError(f"features.bank: {bank.problem}")
+        bank.check(arguments.features.bank)
         print(f"features.bank=auto: no bank: {bank.problem}")
     return forecast
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.outcomes import Attack
@@ -58,7 +59,18 @@ def test_a_bank_that_does_not_fit_is_told_with_numbers_before_a_feature_is_compu
         "cached", release.yaml, release.model, *ON, "features.bank_max_gb=1e-6", f"features.cache_dir={cache}"
     )
     outcome.assert_refused("expected at most features.bank_max_gb=1e-06 GB", "found 0.0", "model.window=thinned")
-    assert not cache.exists()
+    assert not cache.exists() and not (release.yaml.parent / "runs").exists()
+
+
+def test_a_disk_without_room_is_told_before_a_run_is_begun(
+    attack: Attack, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr("hf_asr.features.bank_room.shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
+        outcome = attack.enter("cached", release.yaml, release.model, *ON)
+    outcome.assert_refused("features.bank: expected 0.00 GB free in", "found 0.00 GB", "features.cache_dir")
+    assert not (release.yaml.parent / "runs").exists() and not (release.yaml.parent / "features").exists()
+    attack.enter("cached", release.yaml, release.model, *ON).assert_done()
 
 
 def test_auto_says_why_not_and_trains_on(attack: Attack, release: Release) -> None:

@@ -110,6 +110,7 @@ def test_decoding_that_the_runtime_has_not(attack: Attack, model: Path, release:
         ("data.language=null", ("data.language", "found none")),
         ("evaluation.slices=[mood]", ("evaluation.slices", "mood")),
         ("evaluation.generation.length_penalty=much", ("length_penalty",)),
+        ("evaluation.batch_seconds=1", ("evaluation.batch_seconds: expected at least the longest clip", "found 1")),
     ],
 )
 def test_what_cannot_be_verified_on_is_told_before_anything_is_written(

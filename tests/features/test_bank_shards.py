@@ -141,7 +141,21 @@ def test_a_truncated_shard_is_built_again_alone_and_said(tmp_path: Path, message
     assert f"states-00003.bin in {folder} is damaged" in messages.text and "built again, alone" in messages.text
 
 
-@pytest.mark.parametrize("record", ["", "[]", '{"rows": [', '{"rows": [2, 4]}', None])
+@pytest.mark.parametrize("file", ["states-00001.bin", "index-00001.arrow"])
+def test_a_shard_whose_file_is_lost_is_built_again_alone_and_said(
+    tmp_path: Path, messages: pytest.LogCaptureFixture, file: str
+) -> None:
+    folder = fill(tmp_path, Encode()).folder
+    assert folder is not None
+    (folder / file).unlink()
+    again = Encode()
+    assert_right(fill(tmp_path, again))
+    assert again.ids == ["clip2", "clip3"]
+    assert f"{file} in {folder} is damaged (it cannot be read)" in messages.text
+    assert fill(tmp_path, Encode()).reused
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"rows": [', '{"rows": [2, 4]}', '{"xxh3_128": {}}', None])
 def test_a_shard_whose_record_is_lost_is_built_again_alone_and_said(
     tmp_path: Path, messages: pytest.LogCaptureFixture, record: str | None
 ) -> None:

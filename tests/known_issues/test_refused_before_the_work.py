@@ -50,6 +50,10 @@ MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["evaluation.generation.max_new_tokens=125"],
         ("evaluation.generation.max_new_tokens: expected at most 124", "found 125"),
     ),
+    "a cache that does not exist": (
+        ["evaluation.generation.cache_implementation=nosuch"],
+        ("evaluation.generation: expected what generate takes", "cache_implementation=nosuch"),
+    ),
     "a long word": (
         [f"experiment.name={'n' * 300}"],  # longer than a file's name may be, which it was looked up as
         ("experiment.name: expected a plain folder name",),

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -256,3 +257,23 @@ def test_mistakes_get_one_message(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2
     assert words in last
+
+
+def test_a_bank_that_does_not_fit_is_told_before_a_run_is_begun(
+    recipe: Any, parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    yaml = tiny_yaml(tmp_path, *parts)
+    assert run_recipe(recipe, ["--config", str(yaml), "features.bank=on", "features.bank_max_gb=1e-9"]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml"}
+
+
+def test_a_whole_bank_needs_no_more_room(
+    recipe: Any, parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written already was asked for once more, so a bank that fills its disk could be read by no other run."""
+    words = ["--config", str(tiny_yaml(tmp_path, *parts)), "features.bank=on", "training.max_steps=1"]
+    recipe(words)
+    monkeypatch.setattr("hf_asr.features.bank_room.shutil.disk_usage", lambda place: SimpleNamespace(free=20_000))
+    recipe([*words, "experiment.name=again"])
+    log = (tmp_path / "runs" / "again" / "training.log").read_text()
+    assert log.count("reused from") >= 3 and "0.00 GB free" in log
