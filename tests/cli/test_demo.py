@@ -162,14 +162,8 @@ def test_its_road_is_the_recipes(project_root: Path) -> None:
     left_out = {name for name in calls(theirs) if name not in calls(ours)}
     assert missing == []
     optional = {"parse_recipe", "check_run_folder", "check_names", "check_push", "needed_splits", "check_augmentation"}
-    optional |= {
-        "check_bank",
-        "forecast_bank",
-        "check_streams",
-        "check_limits",
-        "family.check_decoding",
-        "family.decoding_options",
-    }
+    optional |= {"check_bank", "forecast_bank", "check_fits", "check_batches", "check_streams", "check_limits"}
+    optional |= {"family.check_decoding", "family.decoding_options"}
     assert left_out <= optional | {"drop_suspicious", "dry_run", "publish_while_training", "publish_run"}
 
 
