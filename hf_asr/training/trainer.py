@@ -272,6 +272,8 @@ def build_trainer(
         )
     window = WindowChoice.of(arguments.model)
     mix, seed = arguments.model.window_mix, arguments.experiment.seed
+    if mix and window.name == "full":
+        logger.warning("model.window_mix: %g is of no effect, since model.window: full gives it to every batch", mix)
     bucket = LABEL_BUCKET if training.torch_compile else 1
     sample_log = SampleLog(run_dir) if arguments.training.get("log_sample_ids") else None
     # A classifier's states are rounded as a bank rounds them wherever they come from: no other condition.

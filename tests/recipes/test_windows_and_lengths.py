@@ -53,3 +53,11 @@ def test_a_run_by_padded_seconds_in_a_smaller_window(
     assert json.loads((run / "best_checkpoint" / "config.json").read_text())["architectures"] == [
         "WhisperForConditionalGeneration"
     ]
+
+
+def test_a_mix_without_a_smaller_window_is_told(recipe: Any, tmp_path: Path) -> None:
+    model, corpus = make_tiny_whisper(tmp_path / "model", d_model=32), make_tiny_corpus(tmp_path / "corpus")
+    yaml = tiny_yaml(tmp_path, model, corpus)
+    recipe(["--config", str(yaml), "model.window_mix=0.2", "evaluation.baseline=false", "training.max_steps=1"])
+    log = (tmp_path / "runs" / "tiny" / "training.log").read_text()
+    assert log.count("model.window_mix: 0.2 is of no effect, since model.window: full") == 1
