@@ -22,13 +22,14 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.data.corpora import build_splits, check_streams
     from hf_asr.evaluation.run import score_guess, score_split
     from hf_asr.features.augmented import check_augmentation
+    from hf_asr.features.bank_room import check_fits
     from hf_asr.features.prepare import prepare_splits
     from hf_asr.hub.publishing import publish_run, publish_while_training
     from hf_asr.hub.push import check_push
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.models.classifier import check_classes, classifier_arguments
-    from hf_asr.models.classifier_bank import bank_splits, check_fits, forecast_bank, uses_bank
+    from hf_asr.models.classifier_bank import bank_splits, forecast_bank, uses_bank
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
     from hf_asr.training.batches import check_batches
@@ -59,11 +60,11 @@ def main(argv: Sequence[str]) -> None:
     family.check_decoding(model, family.decoding_options(arguments))
     check_batches(splits, encoder, arguments, family, processor, model)
     model, trainable = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
+    bank = forecast_bank(splits, model, arguments)
     if options.dry_run:
-        bank = forecast_bank(splits, model, arguments)
         dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
-    check_fits(splits, model, arguments)
+    check_fits(bank, arguments.features.bank)
     run_dir = begin_run(arguments, training)
 
     # ---- Features, and the frozen encoder's states where features.bank says so ----

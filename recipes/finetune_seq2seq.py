@@ -23,13 +23,14 @@ def main(argv: Sequence[str]) -> None:
     from hf_asr.evaluation.also import check_limits, score_after, score_before
     from hf_asr.evaluation.suspicious import drop_suspicious
     from hf_asr.features.augmented import check_augmentation
+    from hf_asr.features.bank_room import check_fits
     from hf_asr.hub.publishing import publish_run, publish_while_training
     from hf_asr.hub.push import check_push
     from hf_asr.inference.generate import resolve_conditions
     from hf_asr.models import get_family, load_best
     from hf_asr.training.adapters import check_names, make_trainable
     from hf_asr.training.arguments import needed_splits, training_arguments
-    from hf_asr.training.bank import check_bank, check_fits, forecast_bank, prepare_with_bank
+    from hf_asr.training.bank import check_bank, forecast_bank, prepare_with_bank
     from hf_asr.training.batches import check_batches
     from hf_asr.training.forecast import dry_run
     from hf_asr.training.run import begin_process, begin_run, check_run_folder, save_best
@@ -55,12 +56,12 @@ def main(argv: Sequence[str]) -> None:
     check_augmentation(arguments, encoder)
     family.check_decoding(model, family.decoding_options(arguments))
     check_batches(splits, encoder, arguments, family, processor, model)
+    bank = forecast_bank(splits, encoder, arguments, family, model, processor, training)
     if options.dry_run:
-        bank = forecast_bank(splits, encoder, arguments, family, model, processor, training)
         model, _ = make_trainable(model, family, arguments.freeze, arguments.peft, seed)
         dry_run(model, family, processor, splits["train"], encoder, training, arguments, bank)
         return
-    check_fits(splits, encoder, arguments, family, model, processor, training)
+    check_fits(bank, arguments.features.bank)
     run_dir = begin_run(arguments, training)
     prepared = prepare_with_bank(splits, encoder, arguments, family, model, processor, training)
 

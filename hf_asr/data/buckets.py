@@ -52,17 +52,22 @@ def clips_in_batch(longest: Seconds, batch_seconds: Seconds) -> int:
     return max(1, int(batch_seconds / max(longest, 1e-6) + 1e-9))
 
 
-def check_longest(longest: Seconds, batch_seconds: Seconds) -> None:
-    """See that a batch can hold the longest clip.
+def check_longest(longest: Seconds, batch_seconds: Seconds, what: str = "the longest clip of train") -> None:
+    """See that a batch can hold what is longest.
+
+    Args:
+        longest: Its padded seconds.
+        batch_seconds: A batch's.
+        what: What it is, in words.
 
     Raises:
         UserError: It cannot.
     """
     if longest > batch_seconds:
         raise UserError(
-            f"data.batch_seconds: expected at least the longest clip of train, {longest:.2f} s, found "
-            f"{batch_seconds:g}. Raise it, or leave long clips out with data.max_seconds. In a Whisper's full window "
-            "all clips are equally long, also where model.window_mix gives it to some batches."
+            f"data.batch_seconds: expected at least {what}, {longest:.2f} s, found {batch_seconds:g}. Raise it, or "
+            "leave long clips out with data.max_seconds. In a Whisper's full window, which data.pack fills and "
+            "model.window_mix gives to some batches, all clips are equally long."
         )
 
 

@@ -13,11 +13,10 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
-from hf_asr.data.buckets import clips_in_batch
+from hf_asr.data.buckets import check_longest, clips_in_batch
 from hf_asr.data.sampling import Epoch
 from hf_asr.data.stream import Stream
 from hf_asr.data.stream_order import Place, batches_of, bucketed
-from hf_asr.errors import UserError
 from hf_asr.utterance import Seconds
 
 # Stands for a clip that is none: it gives a process a batch whose loss counts nothing.
@@ -151,11 +150,7 @@ def windows_in(batch_seconds: Seconds, window: Seconds) -> int:
     Raises:
         UserError: Not one.
     """
-    if window > batch_seconds:
-        raise UserError(
-            f"data.batch_seconds: expected at least the model's window of {window:.2f} s, which data.pack fills, found "
-            f"{batch_seconds:g}. Raise it."
-        )
+    check_longest(window, batch_seconds, "the model's window")
     return clips_in_batch(window, batch_seconds)
 
 

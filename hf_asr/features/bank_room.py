@@ -123,15 +123,6 @@ class BankForecast:
         problem = why_too_large(" and ".join(splits), needed, written, shape, features)
         return cls(tuple(splits), needed, written, problem)
 
-    def check(self, wanted: str) -> None:
-        """See that the bank fits where ``features.bank`` is ``on``; with ``auto`` a run goes without.
-
-        Raises:
-            UserError: It does not.
-        """
-        if self.problem and wanted == "on":
-            raise UserError(f"features.bank: {self.problem}")
-
     def row(self) -> tuple[str, str]:
         """Return the line of a table that is 80 wide."""
         there = f", {_size(self.written)} there" if self.written else ""
@@ -141,3 +132,17 @@ class BankForecast:
 
 def _size(number: int) -> str:
     return f"{number / GB:.1f} GB" if number >= GB else f"{number / 1e6:.1f} MB"
+
+
+def check_fits(bank: BankForecast | None, wanted: str) -> None:
+    """See that a bank fits where it is asked for.
+
+    Args:
+        bank: What it will take; None where none is written.
+        wanted: ``features.bank``; with ``auto`` a run goes without one that does not fit.
+
+    Raises:
+        UserError: It does not fit, and it is ``on``.
+    """
+    if bank is not None and bank.problem and wanted == "on":
+        raise UserError(f"features.bank: {bank.problem}")

@@ -103,18 +103,6 @@ def forecast_bank(splits: Mapping[str, Split], model: Any, arguments: Arguments)
     return BankForecast.of(list(splits), needed, min(needed, written), shape, features)
 
 
-def check_fits(splits: Mapping[str, Split], model: Any, arguments: Arguments) -> None:
-    """See that a bank that is asked for fits, before a run is begun. Arguments of :func:`forecast_bank`.
-
-    Raises:
-        UserError: It does not.
-    """
-    if arguments.features.bank == "on":
-        bank = forecast_bank(splits, model, arguments)
-        assert bank is not None, "what is on is refused or there"
-        bank.check("on")
-
-
 def bank_splits(
     prepared: Mapping[str, PreparedSplit],
     model: Any,

@@ -15,8 +15,9 @@ def peak_rss_bytes() -> int:
     Linux's ``ru_maxrss`` begins with what the program that started this one had in memory: a small process of a large
     one would have its figure. The kernel's high-water mark of this program's own memory is read where there is one.
     """
-    if STATUS.exists():
-        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

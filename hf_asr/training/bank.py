@@ -14,7 +14,7 @@ from hf_asr.config.arguments import Arguments
 from hf_asr.data.corpora import Split
 from hf_asr.errors import UserError
 from hf_asr.features.bank import BankPlace, bank_split, whole_bank
-from hf_asr.features.bank_room import BankForecast, BankShape
+from hf_asr.features.bank_room import BankForecast, BankShape, check_fits
 from hf_asr.features.cache import PreparedSplit, cache_folder
 from hf_asr.features.extract import ClipEncoder
 from hf_asr.features.positions import WindowChoice
@@ -250,26 +250,6 @@ def forecast_bank(
     return _forecast(_banks(splits, encoder, arguments, family, model, processor, training), arguments)
 
 
-def check_fits(
-    splits: Mapping[str, Split],
-    encoder: ClipEncoder,
-    arguments: Arguments,
-    family: ModelFamily,
-    model: PreTrainedModel,
-    processor: Any,
-    training: Any,
-) -> None:
-    """See that a bank that is asked for fits, before a run is begun. Arguments of :func:`prepare_with_bank`.
-
-    Raises:
-        UserError: It does not.
-    """
-    if arguments.features.bank == "on":
-        bank = forecast_bank(splits, encoder, arguments, family, model, processor, training)
-        assert bank is not None, "what is on is refused or there"
-        bank.check("on")
-
-
 def _forecast(banks: Mapping[str, SplitBank], arguments: Arguments) -> BankForecast:
     needed = sum(bank.bytes for bank in banks.values())
     written = sum(bank.place.bytes_written() for bank in banks.values())
@@ -284,7 +264,7 @@ def _fits(banks: Mapping[str, SplitBank], arguments: Arguments) -> bool:
         UserError: They do not, and features.bank is ``on``.
     """
     found = _forecast(banks, arguments)
-    found.check(arguments.features.bank)
+    check_fits(found, arguments.features.bank)
     if found.problem:
         logger.info("features.bank=auto: no bank: %s", found.problem)
     return not found.problem

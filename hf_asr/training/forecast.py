@@ -23,7 +23,7 @@ from hf_asr.data.packing import CLIPS_AT_ONCE
 from hf_asr.errors import UserError
 from hf_asr.evaluation.scoring import REFERENCE
 from hf_asr.features.augmented import caches_train
-from hf_asr.features.bank_room import BankForecast
+from hf_asr.features.bank_room import BankForecast, check_fits
 from hf_asr.features.cache import forecast_bytes
 from hf_asr.features.collate import Collator
 from hf_asr.features.extract import ClipEncoder
@@ -261,7 +261,7 @@ def dry_run(
     forecast = replace(forecast, bank=bank)
     Console().print(forecast.table())
     if bank is not None and bank.problem:
-        bank.check(arguments.features.bank)
+        check_fits(bank, arguments.features.bank)
         print(f"features.bank=auto: no bank: {bank.problem}")
     return forecast
 

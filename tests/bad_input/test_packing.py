@@ -27,7 +27,7 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "a batch below the window, streamed": (
         ["data.batch_seconds=3", "data.streaming=true"],
-        ("data.batch_seconds: expected at least the model's window of 4.00 s", "found 3", "Raise it"),
+        ("data.batch_seconds: expected at least the model's window, 4.00 s", "found 3", "Raise it"),
     ),
     "a bank": (["features.bank=on"], ("features.bank: it keeps the states of single clips", "data.pack")),
     "joined twice": (

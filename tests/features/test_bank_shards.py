@@ -6,7 +6,7 @@ import json
 import logging
 import multiprocessing
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,20 +113,27 @@ def test_what_a_kill_left_of_a_shard_is_written_anew(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.unfinished"))
 
 
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"), [(damage, "its xxHash is not the one written"), (Path.unlink, "it cannot be read")]
+)
 @pytest.mark.parametrize("file", ["states-00001.bin", "index-00001.arrow"])
-def test_a_damaged_shard_is_built_again_alone_and_said(
-    tmp_path: Path, messages: pytest.LogCaptureFixture, file: str
+def test_a_damaged_or_lost_shard_is_built_again_alone_and_said(
+    tmp_path: Path, messages: pytest.LogCaptureFixture, file: str, harm: Callable[[Path], None], why: str
 ) -> None:
     folder = fill(tmp_path, Encode()).folder
     assert folder is not None
-    content = bytearray((folder / file).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / file).write_bytes(content)
+    harm(folder / file)
     others = {path.name: path.stat().st_mtime_ns for path in folder.glob("states-*.bin") if "00001" not in path.name}
     again = Encode()
     assert_right(fill(tmp_path, again))
     assert again.ids == ["clip2", "clip3"]
-    assert f"{file} in {folder} is damaged" in messages.text and "built again, alone" in messages.text
+    assert f"{file} in {folder} is damaged ({why})" in messages.text and "built again, alone" in messages.text
     assert {name: (folder / name).stat().st_mtime_ns for name in others} == others
     assert fill(tmp_path, Encode()).reused
 
@@ -139,20 +146,6 @@ def test_a_truncated_shard_is_built_again_alone_and_said(tmp_path: Path, message
     assert_right(fill(tmp_path, again))
     assert again.ids == ["clip6"]
     assert f"states-00003.bin in {folder} is damaged" in messages.text and "built again, alone" in messages.text
-
-
-@pytest.mark.parametrize("file", ["states-00001.bin", "index-00001.arrow"])
-def test_a_shard_whose_file_is_lost_is_built_again_alone_and_said(
-    tmp_path: Path, messages: pytest.LogCaptureFixture, file: str
-) -> None:
-    folder = fill(tmp_path, Encode()).folder
-    assert folder is not None
-    (folder / file).unlink()
-    again = Encode()
-    assert_right(fill(tmp_path, again))
-    assert again.ids == ["clip2", "clip3"]
-    assert f"{file} in {folder} is damaged (it cannot be read)" in messages.text
-    assert fill(tmp_path, Encode()).reused
 
 
 @pytest.mark.parametrize("record", ["", "[]", '{"rows": [', '{"rows": [2, 4]}', '{"xxh3_128": {}}', None])
