@@ -25,6 +25,9 @@ from hf_asr.training.bank import prepare_with_bank
 from hf_asr.training.trainer import SpeechTrainer, build_trainer
 
 _NUMBERS = itertools.count()
+# The window that passed gate b of benchmarks/gates.py (docs/thinned_silence.md).
+GATED_STRIDE = 20
+GATED = ("model.window=thinned", f"model.window_stride={GATED_STRIDE}")
 
 
 @dataclass
@@ -88,6 +91,11 @@ def configuration(setting: Setting, *overrides: str) -> Arguments:
 def shipped_window(setting: Setting) -> str:
     """Return in words what ``model.window: thinned`` is without further keys."""
     return described(configuration(setting).model)
+
+
+def trained_window(setting: Setting) -> str:
+    """Return in words the thinned window that passed gate b: of all, the one that may be trained on."""
+    return described(configuration(setting, *GATED).model)
 
 
 def load_encoder(arguments: Arguments) -> ClipEncoder:
