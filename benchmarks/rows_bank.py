@@ -13,7 +13,10 @@ from hf_asr.features.bank_rows import BankedRows
 EPOCHS = 5
 # Steps of an epoch.
 BATCHES = 3
-KEYS = ("features.bank=on", "freeze.groups=[encoder]", "model.window=thinned", "evaluation.window=thinned")
+BANK = ("features.bank=on", "freeze.groups=[encoder]")
+KEYS = (*BANK, "model.window=thinned", "evaluation.window=thinned")
+# Beside the thinned states the full window's, which are the stock encoder's.
+VARIANTS = {"ours": KEYS, "full window": BANK}
 
 
 def train_bank(setting: Setting) -> list[dict[str, Any]]:
@@ -21,9 +24,11 @@ def train_bank(setting: Setting) -> list[dict[str, Any]]:
     setting = with_folder(setting, "train_bank")
     clips = BATCHES * setting.batch
     # Epoch 1 is not timed: it pays for the optimiser's states, and the system has read the bank.
-    made = ours.assemble(setting, *KEYS, f"data.limit.train={clips}", f"training.max_steps={2 * BATCHES}").trainer
-    assert isinstance(made.train_split.rows, BankedRows), "the bank is not read"
-    sides = {"stock": step_timer(_stock(setting, clips, max_steps=2)), "ours": step_timer(made, untimed=BATCHES)}
+    length = (f"data.limit.train={clips}", f"training.max_steps={2 * BATCHES}")
+    made = {name: ours.assemble(setting, *keys, *length).trainer for name, keys in VARIANTS.items()}
+    assert all(isinstance(trainer.train_split.rows, BankedRows) for trainer in made.values()), "a bank is not read"
+    sides = {"stock": step_timer(_stock(setting, clips, max_steps=2))}
+    sides |= {name: step_timer(trainer, untimed=BATCHES) for name, trainer in made.items()}
     costs = alternate(sides, setting.rounds)
     each = {side: [cost / setting.batch for cost in values] for side, values in costs.items()}
     about = {

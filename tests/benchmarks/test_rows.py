@@ -32,6 +32,8 @@ def test_a_row(name: str, micro: Any) -> None:
         assert row["window"].startswith("thinned, stride 20 in runs of 10")
     if name == "train_full":
         assert set(row["beside"]) == {"stride 5", "stride 10"}
+    if name == "train_bank":
+        assert set(row["beside"]) == {"full window"}
     if name == "train_clip":
         assert set(row["beside"]) == {"window_mix 0.2", "ours, full window"}
         assert row["whole_windows_of_mix"].endswith(" of 10 steps")
