@@ -131,10 +131,13 @@ def bank_split(
             shutil.rmtree(place.folder, ignore_errors=True)
             raise
         except OSError as error:
-            shutil.rmtree(place.folder, ignore_errors=True)
+            whole = len(list(place.folder.glob("states-*.bin")))
+            if not whole:
+                shutil.rmtree(place.folder, ignore_errors=True)
             raise UserError(
                 f"features.bank: expected room to write in {place.folder.parent}, found: {error.strerror}; what was "
-                "begun is removed. Set features.cache_dir to another place, or features.bank=off."
+                f"begun is removed, {whole:,} whole shards are kept: make room and give the same command again. Or set "
+                "features.cache_dir to another place, or features.bank=off."
             ) from error
         found = _open(place, reused=False)
     return replace(found, epoch=prepared.epoch)

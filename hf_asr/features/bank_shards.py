@@ -80,9 +80,10 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
-        if any(exception):
-            for name in self.names:
+        try:
+            self._close()  # on a full disk it fails once more
+        finally:
+            for name in self.names if any(exception) else ():
                 (self.folder / (name + UNFINISHED)).unlink(missing_ok=True)
 
     def add(self, rows: Sequence[Mapping[str, Any]], states: Sequence[np.ndarray]) -> None:

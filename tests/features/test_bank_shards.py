@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import multiprocessing
@@ -257,6 +258,36 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     ):
         fill(tmp_path, full)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_disk_that_fills_up_keeps_the_shards_that_are_whole(tmp_path: Path) -> None:
+    encode = Encode()
+
+    def full(rows: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+        if rows[0]["id"] in ("clip4", "clip5"):
+            raise OSError(28, "No space left on device")
+        return encode(rows)
+
+    with pytest.raises(UserError, match=r"what was begun is removed, 2 whole shards are kept: make room and give"):
+        fill(tmp_path, full)
+    assert not list(tmp_path.rglob("*.unfinished"))
+    again = Encode()
+    assert_right(fill(tmp_path, again))
+    assert again.ids == ["clip4", "clip5", "clip6"]
+
+
+def test_a_shard_that_cannot_be_closed_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"), bank_shards.ShardWriter(tmp_path, 0) as writer:
+        writer.add([split_of().rows[0]], [np.zeros((1, 4, 4))])
+        assert writer.states is not None
+        writer.states.close()
+        writer.states = Full()
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
 
 
 def _fill_in_a_process(folder: str, ids: Any) -> None:
