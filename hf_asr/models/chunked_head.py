@@ -25,11 +25,33 @@ CHUNK = 256
 SELECTING = ("cpu",)
 
 
+class HeadGradient:
+    """Where backward leaves the head's gradient of the weight for the embedding that shares it to add its rows to.
+
+    Attributes:
+        found: (V, D), from the head's step of backward to the embedding's, which comes later.
+    """
+
+    found: torch.Tensor | None = None
+
+    def take(self) -> torch.Tensor | None:
+        """Return it, once."""
+        found, self.found = self.found, None
+        return found
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The summed loss of (N, D) states under a linear head; gradients are computed on the way."""
+    """The summed loss of (N, D) states under a linear head; gradients are computed on the way.
+
+    The last chunk's gradient of the weight is left to backward: where it is the only one, V x D numbers are not held
+    between the two, and not scaled. Nobody else holds what backward makes, so that autograd keeps it, and adds to it,
+    without a copy.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float, shared: Any
+    ) -> torch.Tensor:
         dtype = torch.get_autocast_dtype(states.device.type) if _autocast(states) else weight.dtype
         inputs, kernel = states.to(dtype), weight.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
@@ -37,6 +59,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         of_states = torch.zeros_like(states) if wanted[0] else None
         of_weight: torch.Tensor | None = None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+        last: tuple[Any, Any] = (None, None)
         for first in range(0, len(labels), CHUNK):
             part, targets = inputs[first : first + CHUNK], labels[first : first + CHUNK]
             logits = functional.linear(part, kernel, None if bias is None else bias.to(dtype)).float()
@@ -46,23 +69,45 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             slope = slope.to(dtype)
             if of_states is not None:
                 of_states[first : first + CHUNK] = slope @ kernel
-            if wanted[1]:
+            if of_bias is not None:
+                of_bias += slope.sum(0)
+            if wanted[1] and first + CHUNK < len(labels):
                 found = (slope.t() @ part).to(weight.dtype)
                 # The first chunk's is kept as it is: V x D zeros to add to would be written and read once more.
                 of_weight = found if of_weight is None else of_weight.add_(found)
-            if of_bias is not None:
-                of_bias += slope.sum(0)
-        if wanted[1] and of_weight is None:
-            of_weight = torch.zeros_like(weight)
-        ctx.save_for_backward(of_states, of_weight, of_bias)
+            elif wanted[1]:
+                last = (slope, part)
+        ctx.weight, ctx.shared = (weight.shape, weight.dtype), shared
+        ctx.save_for_backward(of_states, of_bias, of_weight, *last)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
-        # In place: V x D numbers less at the step's peak. Autograd refuses a second backward through changed tensors.
-        scaled = [None if saved is None else saved.mul_(grad.to(saved.dtype)) for saved in ctx.saved_tensors]
-        return (*scaled, None, None)
+        of_states, of_bias, of_chunks, slope, part = ctx.saved_tensors
+        of_weight: torch.Tensor | None = None
+        if ctx.needs_input_grad[1]:
+            shape, dtype = ctx.weight
+            if slope is None:  # all labels are ignored
+                of_weight = torch.zeros(shape, dtype=dtype, device=grad.device)
+            else:
+                of_weight = _of_weight(slope, part, grad, dtype)
+            if of_chunks is not None:
+                of_weight.addcmul_(of_chunks, grad.to(dtype))
+        if ctx.shared is not None:
+            ctx.shared.found = of_weight
+        return _scaled(of_states, grad), of_weight, _scaled(of_bias, grad), None, None, None
+
+
+def _of_weight(slope: torch.Tensor, part: torch.Tensor, grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a chunk's gradient of the weight, times the gradient of the loss."""
+    if part.dtype is torch.float32:
+        return slope.t() @ (part * grad)
+    return (slope.t() @ part).to(dtype).mul_(grad)  # states times a loss scale are more than float16 holds
+
+
+def _scaled(found: torch.Tensor | None, grad: torch.Tensor) -> torch.Tensor | None:
+    return None if found is None else found * grad.to(found.dtype)
 
 
 def _autocast(states: torch.Tensor) -> bool:
@@ -86,7 +131,7 @@ def _loss_and_slope(logits: torch.Tensor, labels: torch.Tensor, smoothing: float
 
 
 def chunked_cross_entropy(
-    states: torch.Tensor, head: nn.Linear, labels: torch.Tensor, smoothing: float
+    states: torch.Tensor, head: nn.Linear, labels: torch.Tensor, smoothing: float, shared: HeadGradient | None = None
 ) -> torch.Tensor:
     """Return the cross-entropy of ``head(states)`` summed over label tokens, in float32.
 
@@ -95,6 +140,7 @@ def chunked_cross_entropy(
         head: Linear layer to (B, L, V) logits.
         labels: (B, L), ``-100`` where nothing is to be learnt.
         smoothing: Share of the target spread evenly over the vocabulary (Szegedy et al. 2016).
+        shared: Where backward leaves the gradient of the weight; None to leave it nowhere.
 
     Returns:
         A scalar; 0, with zero gradients, when all labels are ignored.
@@ -103,30 +149,27 @@ def chunked_cross_entropy(
     if labels.device.type in SELECTING:
         chosen = flat.ne(IGNORED).nonzero().squeeze(-1)
         kept, flat = kept.index_select(0, chosen), flat[chosen]
-    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, head.weight, head.bias, flat, smoothing)
+    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, head.weight, head.bias, flat, smoothing, shared)
     return total
 
 
 class ChunkedHead(nn.Linear):
     """A linear head that answers with the summed loss, a scalar, while :func:`targets` are set."""
 
-    wanted: tuple[torch.Tensor, float] | None = None
+    wanted: tuple[torch.Tensor, float, HeadGradient | None] | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (B, L, V) logits of (B, L, D) states, or the summed loss."""
-        if self.wanted is None:
-            return super().forward(input)
-        labels, smoothing = self.wanted
-        return chunked_cross_entropy(input, self, labels, smoothing)
+        return super().forward(input) if self.wanted is None else chunked_cross_entropy(input, self, *self.wanted)
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows of a (V, D) embedding; its gradient names only the rows that were looked up."""
+    """Rows of a (V, D) embedding; its gradient is added to the head's, or names only the rows that were looked up."""
 
     @staticmethod
-    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding: int | None) -> torch.Tensor:
+    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding: int | None, shared: Any) -> torch.Tensor:
         ctx.save_for_backward(ids)
-        ctx.shape, ctx.padding = weight.shape, padding
+        ctx.shape, ctx.padding, ctx.shared = weight.shape, padding, shared
         return functional.embedding(ids, weight)
 
     @staticmethod
@@ -134,20 +177,28 @@ class _Lookup(torch.autograd.Function):
         (ids,), (grad,) = ctx.saved_tensors, grads
         if ctx.padding is not None:
             grad = grad.masked_fill(ids.eq(ctx.padding).unsqueeze(-1), 0)
-        rows = grad.reshape(-1, ctx.shape[-1])
-        return None, torch.sparse_coo_tensor(ids.reshape(1, -1), rows, ctx.shape, check_invariants=False), None
+        rows, places = grad.reshape(-1, ctx.shape[-1]), ids.reshape(-1)
+        # Autograd waits with it for this gradient. It would add a sparse one to a copy of it.
+        found = ctx.shared.take()
+        if found is not None:
+            found.index_add_(0, places, rows.to(found.dtype))
+            return None, None, None, None
+        sparse = torch.sparse_coo_tensor(places.unsqueeze(0), rows, ctx.shape, check_invariants=False)
+        return None, sparse, None, None
 
 
 class TiedEmbedding(nn.Embedding):
-    """An embedding that shares its weight with a :class:`ChunkedHead`.
+    """An embedding that shares its weight with a :class:`ChunkedHead`, and with nothing else.
 
-    Autograd adds the few rows of its gradient to the head's, in place. The dense gradient would be V x D zeros to write
-    and to add, 80 MB for whisper-tiny.
+    The few rows of its gradient are added to the head's, in place. The dense gradient would be V x D zeros to write
+    and to add, 80 MB for whisper-tiny, and a sparse one is added to a copy of as many.
     """
+
+    shared: HeadGradient
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (B, L, D) rows of (B, L) ids."""
-        rows: torch.Tensor = _Lookup.apply(input, self.weight, self.padding_idx)
+        rows: torch.Tensor = _Lookup.apply(input, self.weight, self.padding_idx, self.shared)
         return rows
 
 
@@ -167,12 +218,15 @@ def targets(model: nn.Module, head: str, labels: torch.Tensor, smoothing: float)
         smoothing: ``training.label_smoothing_factor``.
     """
     module = model.get_submodule(head)
-    tied = [each for each in model.modules() if _is_tied(each, module)] if labels.device.type in SELECTING else []
+    tied: list[Any] = [each for each in model.modules() if _is_tied(each, module)]
+    if len(tied) > 1 or labels.device.type not in SELECTING:
+        tied = []
+    shared = HeadGradient()
     module.__class__ = ChunkedHead
     assert isinstance(module, ChunkedHead)
-    module.wanted = (labels, smoothing)
+    module.wanted = (labels, smoothing, shared if tied else None)
     for each in tied:
-        each.__class__ = TiedEmbedding
+        each.__class__, each.shared = TiedEmbedding, shared
     try:
         yield
     finally:
@@ -180,6 +234,7 @@ def targets(model: nn.Module, head: str, labels: torch.Tensor, smoothing: float)
         module.__class__ = nn.Linear  # type: ignore[assignment]
         for each in tied:
             each.__class__ = nn.Embedding
+            del each.shared
 
 
 def _is_tied(module: nn.Module, head: nn.Module) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers.tiny_training import build_model
@@ -121,4 +123,51 @@ def test_a_tied_embedding_gets_the_dense_gradient(padding: int | None) -> None:
         assert type(embedding) is nn.Embedding
         gradients.append(embedding.weight.grad)
     assert not gradients[1].is_sparse
+    assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("chunk", [1, 256])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_weight_s_gradient_is_kept_without_a_copy(tied: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V x D numbers, 80 MB for whisper-tiny, that nobody else may hold when autograd takes them."""
+    made, work_out = [], chunked_head._of_weight
+
+    def noted(*arguments: Any) -> torch.Tensor:
+        found = work_out(*arguments)
+        made.append(found.data_ptr())
+        return found
+
+    monkeypatch.setattr(chunked_head, "CHUNK", chunk)
+    monkeypatch.setattr(chunked_head, "_of_weight", noted)
+    embedding, head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+    model = nn.ModuleDict({"embedding": embedding, "head": head})
+    if tied:
+        head.weight = embedding.weight
+    with targets(model, "head", torch.tensor([[3, 1, 2]]), 0.0):
+        head(embedding(torch.tensor([[1, 3, 1]]))).backward()
+    assert head.weight.grad is not None and made == [head.weight.grad.data_ptr()]
+
+
+def test_a_second_backward_gives_the_same_again() -> None:
+    states, labels = states_and_labels()
+    head = nn.Linear(8, 30)
+    loss = chunked_cross_entropy(states, head, labels, 0.0)
+    loss.backward(retain_graph=True)
+    assert head.weight.grad is not None
+    once = head.weight.grad.clone()
+    loss.backward()
+    assert_close(head.weight.grad, 2 * once)
+
+
+def test_an_embedding_that_is_read_twice_gets_both_gradients() -> None:
+    torch.manual_seed(0)
+    weight, gradients = torch.randn(9, 4), []
+    for chunked in (False, True):
+        embedding, head = nn.Embedding(9, 4, _weight=weight.clone()), nn.Linear(4, 9, bias=False)
+        head.weight, labels = embedding.weight, torch.tensor([[3, 1, 2]])
+        with targets(nn.ModuleList([embedding, head]), "1", labels, 0.0):
+            states = embedding(torch.tensor([[1, 3, 1]])) ** 2 + embedding(torch.tensor([[2, 3, 8]]))
+            loss = head(states) if chunked else summed_cross_entropy(nn.Linear.forward(head, states), labels)
+        loss.backward()
+        gradients.append(embedding.weight.grad)
     assert_close(gradients[1], gradients[0])
