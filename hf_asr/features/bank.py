@@ -131,13 +131,13 @@ def bank_split(
             shutil.rmtree(place.folder, ignore_errors=True)
             raise
         except OSError as error:
-            whole = len(list(place.folder.glob("states-*.bin")))
+            whole = len(bank_shards.records(place.folder))
             if not whole:
                 shutil.rmtree(place.folder, ignore_errors=True)
             raise UserError(
                 f"features.bank: expected room to write in {place.folder.parent}, found: {error.strerror}; what was "
-                f"begun is removed, {whole:,} whole shards are kept: make room and give the same command again. Or set "
-                "features.cache_dir to another place, or features.bank=off."
+                f"begun is removed, {whole:,} whole shards are kept: make room and start again, it goes on from "
+                "them. Or set features.cache_dir to another place, or features.bank=off."
             ) from error
         found = _open(place, reused=False)
     return replace(found, epoch=prepared.epoch)

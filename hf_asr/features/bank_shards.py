@@ -83,8 +83,10 @@ class ShardWriter:
         try:
             self._close()  # on a full disk it fails once more
         finally:
-            for name in self.names if any(exception) else ():
-                (self.folder / (name + UNFINISHED)).unlink(missing_ok=True)
+            if any(exception) and not record_path(self.folder, self.number).is_file():
+                for name in self.names:
+                    (self.folder / (name + UNFINISHED)).unlink(missing_ok=True)
+                    (self.folder / name).unlink(missing_ok=True)
 
     def add(self, rows: Sequence[Mapping[str, Any]], states: Sequence[np.ndarray]) -> None:
         """Write the states (K, S, D) of rows, and their entries in the index.
@@ -140,6 +142,11 @@ class ShardWriter:
         self.schema = index_schema(labels)
         self.states = (self.folder / (self.names[0] + UNFINISHED)).open("wb")
         self.index = pa.ipc.new_stream(str(self.folder / (self.names[1] + UNFINISHED)), self.schema)
+
+
+def records(folder: Path) -> list[Path]:
+    """Return the records of the shards that are whole, in order."""
+    return sorted(folder.glob("states-*.json"))
 
 
 def read_record(folder: Path, number: int) -> dict[str, Any]:

@@ -25,19 +25,51 @@ CHUNK = 256
 SELECTING = ("cpu",)
 
 
-class HeadGradient:
-    """Where backward leaves the head's gradient of the weight for the embedding that shares it to add its rows to.
+class SharedWeight:
+    """The weight that head and embedding share in one forward, and where backward leaves the head's gradient of it.
 
     Attributes:
-        found: (V, D), from the head's step of backward to the embedding's, which comes later.
+        alias: (V, D), the weight behind a step of autograd of its own, at which only this forward's gradients meet: the
+            head's, which comes first, waits there for the embedding's.
+        found: The head's gradient meanwhile.
     """
 
-    found: torch.Tensor | None = None
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.alias: torch.Tensor = _Alias.apply(weight)
+        self.found: torch.Tensor | None = None
 
     def take(self) -> torch.Tensor | None:
-        """Return it, once."""
+        """Return the head's gradient, once."""
         found, self.found = self.found, None
         return found
+
+
+class _Alias(torch.autograd.Function):
+    """A tensor under another name."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+class Tie:
+    """Between a head and the embedding that has its weight, while :func:`targets` are set: what the next head takes."""
+
+    shared: SharedWeight | None = None
+
+    def of(self, weight: torch.Tensor) -> SharedWeight:
+        """Return what all lookups of a forward share."""
+        self.shared = self.shared or SharedWeight(weight)
+        return self.shared
+
+    def take(self) -> SharedWeight | None:
+        """Return it, once a forward; None where nothing was looked up."""
+        shared, self.shared = self.shared, None
+        return shared
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -102,7 +134,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _of_weight(slope: torch.Tensor, part: torch.Tensor, grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a chunk's gradient of the weight, times the gradient of the loss."""
     if part.dtype is torch.float32:
-        return slope.t() @ (part * grad)
+        return (slope.t() @ (part * grad)).to(dtype)  # where backward is under autocast as well
     return (slope.t() @ part).to(dtype).mul_(grad)  # states times a loss scale are more than float16 holds
 
 
@@ -131,7 +163,7 @@ def _loss_and_slope(logits: torch.Tensor, labels: torch.Tensor, smoothing: float
 
 
 def chunked_cross_entropy(
-    states: torch.Tensor, head: nn.Linear, labels: torch.Tensor, smoothing: float, shared: HeadGradient | None = None
+    states: torch.Tensor, head: nn.Linear, labels: torch.Tensor, smoothing: float, shared: SharedWeight | None = None
 ) -> torch.Tensor:
     """Return the cross-entropy of ``head(states)`` summed over label tokens, in float32.
 
@@ -140,7 +172,7 @@ def chunked_cross_entropy(
         head: Linear layer to (B, L, V) logits.
         labels: (B, L), ``-100`` where nothing is to be learnt.
         smoothing: Share of the target spread evenly over the vocabulary (Szegedy et al. 2016).
-        shared: Where backward leaves the gradient of the weight; None to leave it nowhere.
+        shared: The weight as the embedding has it; None where it is the head's alone.
 
     Returns:
         A scalar; 0, with zero gradients, when all labels are ignored.
@@ -149,18 +181,25 @@ def chunked_cross_entropy(
     if labels.device.type in SELECTING:
         chosen = flat.ne(IGNORED).nonzero().squeeze(-1)
         kept, flat = kept.index_select(0, chosen), flat[chosen]
-    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, head.weight, head.bias, flat, smoothing, shared)
+    weight: torch.Tensor = head.weight if shared is None else shared.alias
+    bias: torch.Tensor | None = head.bias
+    if not torch.is_grad_enabled():  # an autograd function is told that gradients are wanted all the same
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+    total: torch.Tensor = _ChunkedCrossEntropy.apply(kept, weight, bias, flat, smoothing, shared)
     return total
 
 
 class ChunkedHead(nn.Linear):
     """A linear head that answers with the summed loss, a scalar, while :func:`targets` are set."""
 
-    wanted: tuple[torch.Tensor, float, HeadGradient | None] | None = None
+    wanted: tuple[torch.Tensor, float, Tie] | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (B, L, V) logits of (B, L, D) states, or the summed loss."""
-        return super().forward(input) if self.wanted is None else chunked_cross_entropy(input, self, *self.wanted)
+        if self.wanted is None:
+            return super().forward(input)
+        labels, smoothing, tie = self.wanted
+        return chunked_cross_entropy(input, self, labels, smoothing, tie.take())
 
 
 class _Lookup(torch.autograd.Function):
@@ -188,17 +227,18 @@ class _Lookup(torch.autograd.Function):
 
 
 class TiedEmbedding(nn.Embedding):
-    """An embedding that shares its weight with a :class:`ChunkedHead`, and with nothing else.
+    """An embedding that shares its weight with a :class:`ChunkedHead`.
 
     The few rows of its gradient are added to the head's, in place. The dense gradient would be V x D zeros to write
     and to add, 80 MB for whisper-tiny, and a sparse one is added to a copy of as many.
     """
 
-    shared: HeadGradient
+    tie: Tie
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (B, L, D) rows of (B, L) ids."""
-        rows: torch.Tensor = _Lookup.apply(input, self.weight, self.padding_idx, self.shared)
+        shared = self.tie.of(self.weight)
+        rows: torch.Tensor = _Lookup.apply(input, shared.alias, self.padding_idx, shared)
         return rows
 
 
@@ -221,12 +261,12 @@ def targets(model: nn.Module, head: str, labels: torch.Tensor, smoothing: float)
     tied: list[Any] = [each for each in model.modules() if _is_tied(each, module)]
     if len(tied) > 1 or labels.device.type not in SELECTING:
         tied = []
-    shared = HeadGradient()
+    tie = Tie()
     module.__class__ = ChunkedHead
     assert isinstance(module, ChunkedHead)
-    module.wanted = (labels, smoothing, shared if tied else None)
+    module.wanted = (labels, smoothing, tie)
     for each in tied:
-        each.__class__, each.shared = TiedEmbedding, shared
+        each.__class__, each.tie = TiedEmbedding, tie
     try:
         yield
     finally:
@@ -234,7 +274,7 @@ def targets(model: nn.Module, head: str, labels: torch.Tensor, smoothing: float)
         module.__class__ = nn.Linear  # type: ignore[assignment]
         for each in tied:
             each.__class__ = nn.Embedding
-            del each.shared
+            del each.tie
 
 
 def _is_tied(module: nn.Module, head: nn.Module) -> bool:

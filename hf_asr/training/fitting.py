@@ -22,7 +22,7 @@ from hf_asr.training.forecast import fixed_bytes, measure_step
 from hf_asr.utterance import Seconds
 
 # Gradients of activations and the buffers of matrix products come on top of what autograd keeps. The peak of a step of
-# whisper-tiny's dimensions was 1.07 to 1.31 times what is kept (benchmarks/above_kept.py, on a CPU), and 1.32 to 1.90
+# whisper-tiny's dimensions was 0.79 to 1.27 times what is kept (benchmarks/above_kept.py, on a CPU), and 1.32 to 1.90
 # times where the model gives its B x L x V logits: their two gradients are each as large as they are.
 ABOVE_KEPT = 1.35
 ABOVE_KEPT_WITH_LOGITS = 2.0

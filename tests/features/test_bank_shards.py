@@ -268,12 +268,31 @@ def test_a_disk_that_fills_up_keeps_the_shards_that_are_whole(tmp_path: Path) ->
             raise OSError(28, "No space left on device")
         return encode(rows)
 
-    with pytest.raises(UserError, match=r"what was begun is removed, 2 whole shards are kept: make room and give"):
+    with pytest.raises(
+        UserError, match=r"what was begun is removed, 2 whole shards are kept: make room and start again"
+    ):
         fill(tmp_path, full)
     assert not list(tmp_path.rglob("*.unfinished"))
     again = Encode()
     assert_right(fill(tmp_path, again))
     assert again.ids == ["clip4", "clip5", "clip6"]
+
+
+def test_a_shard_without_its_record_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is written last: when the disk fills up before it, states and index are there already."""
+    write_whole = bank_shards.write_whole
+
+    def full(path: Path, text: str) -> None:
+        if path.name == "states-00001.json":
+            raise OSError(28, "No space left on device")
+        write_whole(path, text)
+
+    monkeypatch.setattr(bank_shards, "write_whole", full)
+    with pytest.raises(UserError, match=r"what was begun is removed, 1 whole shards are kept"):
+        fill(tmp_path, Encode())
+    assert not list(tmp_path.rglob("states-00001*")) and not list(tmp_path.rglob("index-00001*"))
+    monkeypatch.setattr(bank_shards, "write_whole", write_whole)
+    assert_right(fill(tmp_path, Encode()))
 
 
 def test_a_shard_that_cannot_be_closed_leaves_nothing_unfinished(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from helpers.tiny_training import build_model
 from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from hf_asr.models import chunked_head
 from hf_asr.models.chunked_head import ChunkedHead, TiedEmbedding, chunked_cross_entropy, targets
@@ -171,3 +172,56 @@ def test_an_embedding_that_is_read_twice_gets_both_gradients() -> None:
         loss.backward()
         gradients.append(embedding.weight.grad)
     assert_close(gradients[1], gradients[0])
+
+
+def tied_pair(weight: torch.Tensor) -> nn.ModuleDict:
+    embedding, head = nn.Embedding(9, 4, _weight=weight.clone()), nn.Linear(4, 9, bias=False)
+    head.weight = embedding.weight
+    return nn.ModuleDict({"embedding": embedding, "head": head})
+
+
+@pytest.mark.parametrize("together", ["two scopes", "one scope", "a third use"])
+def test_losses_that_go_backward_together_lose_no_gradient(together: str) -> None:
+    """Rows that were added to a gradient that nobody reads any more would be lost without a word."""
+    torch.manual_seed(0)
+    weight, batches = torch.randn(9, 4), torch.tensor([[[1, 3, 1]], [[2, 3, 8]]])
+    labels = torch.tensor([[3, 1, 2]])
+    plain, chunked = tied_pair(weight), tied_pair(weight)
+    losses = [summed_cross_entropy(plain["head"](plain["embedding"](ids) ** 2), labels) for ids in batches]
+    if together == "one scope":
+        with targets(chunked, "head", labels, 0.0):
+            found = [chunked["head"](chunked["embedding"](ids) ** 2) for ids in batches]
+    else:
+        found = []
+        for ids in batches:
+            with targets(chunked, "head", labels, 0.0):
+                found.append(chunked["head"](chunked["embedding"](ids) ** 2))
+    if together == "a third use":
+        losses.append(plain["head"].weight.pow(2).sum())
+        found.append(chunked["head"].weight.pow(2).sum())
+    sum(losses).backward()  # type: ignore[union-attr]
+    sum(found).backward()
+    assert_close(chunked["head"].weight.grad, plain["head"].weight.grad)
+
+
+def test_a_backward_under_autocast_loses_no_gradient() -> None:
+    torch.manual_seed(0)
+    weight, ids, labels = torch.randn(9, 4), torch.tensor([[1, 3, 1]]), torch.tensor([[3, 1, 2]])
+    plain, chunked = tied_pair(weight), tied_pair(weight)
+    summed_cross_entropy(plain["head"](plain["embedding"](ids) ** 2), labels).backward()
+    with targets(chunked, "head", labels, 0.0):
+        loss = chunked["head"](chunked["embedding"](ids) ** 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss.backward()
+    assert_close(chunked["head"].weight.grad, plain["head"].weight.grad, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("way", [torch.no_grad, torch.inference_mode])
+def test_no_gradient_is_worked_out_where_none_is_wanted(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_head, "CHUNK", 4)
+    states, labels = states_and_labels()
+    head = nn.Linear(8, 30, bias=False)
+    with way(), FlopCounterMode(display=False) as counter:
+        loss = chunked_cross_entropy(states, head, labels, 0.0)
+    assert_close(loss, summed_cross_entropy(head(states), labels))
+    assert counter.get_total_flops() == 2 * 8 * 30 * int(labels.ne(-100).sum())
