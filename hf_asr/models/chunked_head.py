@@ -3,8 +3,9 @@
 whisper-tiny writes 51,865 entries a token: 8 clips of 24 tokens are 40 MB of logits, once more as their softmax and
 once more as their gradient, and the padding among them is computed as well. Here each chunk's gradients are worked out
 together with its loss (as in Liger Kernel's fused linear cross-entropy, Hsu et al. 2024), ignored tokens are left out,
-and backward only scales what is there and makes the last chunk's gradient of the weight. The head stays the module it is: its parameters, its tie to the embedding and
-what is saved do not change, and all happens inside the model's ``forward``, as DDP, FSDP and autocast want it.
+and backward only scales what is there and makes the last chunk's gradient of the weight. The head stays the module it
+is: its parameters, its tie to the embedding and what is saved do not change, and all happens inside the model's
+``forward``, as DDP, FSDP and autocast want it.
 """
 
 from __future__ import annotations
