@@ -114,6 +114,21 @@ def test_the_thinnest_that_passes_is_chosen_and_confirmed_apart(
     assert (found["chosen"], found["confirmed"]) == expected and found["enough_clips"]
 
 
+def test_gate_a_tells_a_loop_apart(gates: ModuleType) -> None:
+    """Four clips of two words; one loops for fifty words: fifty errors, two where it is at most all wrong."""
+    clips = [gates_clip(place) for place in range(4)]
+    full = {clip.id: {"hypothesis": clip.text, "nll": 1.0, "tokens": 3, "positions": 9} for clip in clips}
+    other = {**full, "0": full["0"] | {"hypothesis": " ".join(["word"] * 50)}}
+    found = gates.compared(clips, full, other, "none")
+    assert found["wer"]["difference"] == pytest.approx(50 / 8)
+    assert found["wer_without_loops"]["difference"] == pytest.approx(2 / 8)
+    assert not gates.passes(found)  # what decides is the rate with the loop
+
+
+def gates_clip(place: int) -> Any:
+    return importlib.import_module("gate_clips").GateClip(str(place), f"speaker{place % 2}", "a clip", 2.0, ())
+
+
 def test_speakers_are_drawn_whole(gates: ModuleType) -> None:
     """Forty clips of two speakers that disagree: clips drawn one by one would give an interval a fifth as wide."""
     speakers = ["ann"] * 20 + ["bob"] * 20
