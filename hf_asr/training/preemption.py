@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -27,10 +28,12 @@ class SaveWhenStopped(TrainerCallback):
         self.asked = False
         self.stopping = False
         self.before: Any = None
+        self.process: int | None = None
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Take the signal over; only a program's main thread can."""
         if threading.current_thread() is threading.main_thread():
+            self.process = os.getpid()
             self.before = signal.signal(signal.SIGTERM, self._note)
 
     def on_step_end(
@@ -60,11 +63,20 @@ class SaveWhenStopped(TrainerCallback):
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Give the signal back."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the signal back, where it was taken: a training that fails has no end of its own."""
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
+            self.before = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        if os.getpid() == self.process:
+            self.asked = True
+        else:  # a process forked while training: SIGTERM is how a pool ends its workers, so it must end this one
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def _anyone_asked(self) -> bool:
         state = PartialState()

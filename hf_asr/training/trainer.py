@@ -158,6 +158,9 @@ class SpeechTrainer(
             raise UserError(self.watch.told) from error  # gloo's own message names an address
         finally:
             self.watch.end()
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, SaveWhenStopped):
+                    callback.give_back()
         self._share_drops()
         return result
 

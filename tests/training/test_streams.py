@@ -169,11 +169,9 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_been(
     trainer = trainer_of(tmp_path / "stopped", save_strategy="no")
     trainer.add_callback(SaveWhenStopped())
     trainer.add_callback(Terminate())
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            trainer.train()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as stopped:
+        trainer.train()
+    assert signal.getsignal(signal.SIGTERM) is before
     assert stopped.value.code == STOPPED == 143
     assert (
         "checkpoint-5 is saved. To go on with this run: training.resume_from_checkpoint=true" in capsys.readouterr().err
