@@ -28,13 +28,12 @@ class SaveWhenStopped(TrainerCallback):
         self.asked = False
         self.stopping = False
         self.before: Any = None
-        self.process: int | None = None
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Take the signal over; only a program's main thread can."""
         if threading.current_thread() is threading.main_thread():
-            self.process = os.getpid()
             self.before = signal.signal(signal.SIGTERM, self._note)
+            _holders.append(self)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -70,13 +69,10 @@ class SaveWhenStopped(TrainerCallback):
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
             self.before = None
+            _holders.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self.process:
-            self.asked = True
-        else:  # a process forked while training: SIGTERM is how a pool ends its workers, so it must end this one
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        self.asked = True
 
     def _anyone_asked(self) -> bool:
         state = PartialState()
@@ -84,3 +80,26 @@ class SaveWhenStopped(TrainerCallback):
             return self.asked
         told: torch.Tensor = gather(torch.tensor([int(self.asked)], device=state.device))
         return bool(told.max())
+
+
+# A process forked while training must end by SIGTERM, which is how a pool ends its workers. Python drops a signal that
+# comes to a new process before its interpreter is ready, so it waits until what was there before training is back.
+_holders: list[SaveWhenStopped] = []
+_unblocked = threading.local()
+
+
+def _before_a_fork() -> None:
+    _unblocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_it() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _unblocked.mask)
+
+
+def _after_it_in_the_new_process() -> None:
+    for holder in list(_holders):
+        holder.give_back()
+    _after_it()
+
+
+os.register_at_fork(before=_before_a_fork, after_in_parent=_after_it, after_in_child=_after_it_in_the_new_process)

@@ -124,7 +124,7 @@ def test_what_the_hub_refuses_is_told_without_traceback_or_token(run_dir: Path, 
     [
         ({"HF_TOKEN": ""}, "Hub token with write access, found none"),
         ({"HF_HUB_OFFLINE": "1"}, "found HF_HUB_OFFLINE set"),
-        ({}, "expected to reach http://127.0.0.1:9"),
+        pytest.param({}, "expected to reach http://127.0.0.1:9", marks=pytest.mark.slow),  # it tries for 31 s
         ({"repo": "org/ti ny"}, "expected --repo ORG/NAME, found 'org/ti ny'"),
     ],
     ids=["no token", "offline", "nobody there", "no name of a repository"],

@@ -129,6 +129,7 @@ def test_fillers_count_nothing(tiny: Path) -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow  # tests/models/test_family_matrix.py has two of the three cuts
 def test_the_same_step_however_it_is_cut(tiny: Path, tmp_path: Path) -> None:
     curves = []
     for batch, accumulation in ((8, 1), (4, 2), (1, 8)):
