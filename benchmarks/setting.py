@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from speech import Speech
 from transformers import TrainerCallback
+
+from hf_asr.profiling.processor import processor
 
 # Which clock counts: ``wall``, or ``cpu`` where other programs share the machine; processes of a row's own inherit it.
 CLOCK = "HF_ASR_BENCHMARK_CLOCK"
@@ -102,10 +103,11 @@ def about(setting: Setting) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return device, threads and library versions; no host name."""
+    """Return device (a CPU's with the instructions that torch takes), threads and versions; no host name."""
     on_gpu = torch.cuda.is_available()
+    cpu = f"CPU, {processor()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {platform.machine()}",
+        "device": torch.cuda.get_device_name() if on_gpu else cpu,
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "dtype": "bfloat16 autocast" if on_gpu else "float32",

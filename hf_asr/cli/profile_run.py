@@ -27,6 +27,7 @@ from hf_asr.profiling.energy import POWERCAP, counter_problems
 from hf_asr.profiling.grid import Grid, GridSettings
 from hf_asr.profiling.log import Cell, GridLog
 from hf_asr.profiling.meter import Meter, find_meter
+from hf_asr.profiling.processor import processor
 from hf_asr.profiling.report import write_report
 from hf_asr.profiling.roofline import Roof, measure_roof
 from hf_asr.profiling.rows import Row, build_rows
@@ -179,16 +180,6 @@ def machine_of(settings: GridSettings) -> dict[str, Any]:
         names["cuda"] = torch.cuda.get_device_name()
     limit = {"minutes": f"{settings.minutes:g}, then no second sample"} if settings.minutes else {}
     return {"threads": settings.threads, "tokens": settings.tokens, **limit, "torch": torch.__version__, **names}
-
-
-def processor() -> str:
-    """Return the processor's name; Linux tells it in a file alone."""
-    file = Path("/proc/cpuinfo")
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 class _Report:
