@@ -18,7 +18,7 @@ from hf_asr.export.formats import FORMATS, write_export
 from hf_asr.export.source import Source
 
 # Mean difference of encoder states of about 0.8 in size: seen 3.3e-7 (float32), 3.3e-4 (float16), and for int8 9.9e-3
-# (MKL, that CTranslate2 takes on Intel) and 5.3e-2 (oneDNN, on AMD without VNNI, whose products of 8 bits saturate).
+# (MKL, that CTranslate2 takes on Intel) and 5.3e-2 (oneDNN, on AMD without VNNI).
 STATES = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-1}
 
 
